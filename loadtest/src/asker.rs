@@ -173,14 +173,14 @@ impl Answer {
             so_far.extend_from_slice(bytes);
             let Some(head) = read_head(so_far).map_err(Failure)? else { return Ok(None) };
             let body = so_far.split_off(head.bytes);
-            *self = Self::behind(&head, *until, &body)?;
+            *self = Self::after_head(&head, *until, &body)?;
             return self.take_body(&body);
         }
         self.take_body(bytes)
     }
 
     /// What is read behind a head, of which `body` has come.
-    fn behind(head: &Head, until: Until, body: &[u8]) -> Outcome<Self> {
+    fn after_head(head: &Head, until: Until, body: &[u8]) -> Outcome<Self> {
         let status = head.status;
         if !(200..300).contains(&status) {
             let text = String::from_utf8_lossy(&body[..body.len().min(REFUSAL_BYTES_MAX)]);

@@ -13,8 +13,8 @@ use crate::log::{Query, WantedItems, WantedOutput};
 use crate::model::json::without_bom;
 use crate::model::{IdError, ProjectId, RunId, StepId};
 
-/// A step of a run of a project.
-type Place = (ProjectId, RunId, StepId);
+/// The ids that name a step: its project, its run, its own.
+type StepRef = (ProjectId, RunId, StepId);
 
 impl Api {
     pub(super) fn runs(&self, project: ProjectId, request: &Request, facts: &Facts) -> Result<Action, Problem> {
@@ -70,27 +70,27 @@ impl Api {
         Ok(Action::Ask(Ask::Rerun(Box::new(rerun)), Render::Accepted))
     }
 
-    pub(super) fn step_output(&self, place: Place, request: &Request, facts: &Facts) -> Result<Action, Problem> {
-        let parameters = self.parameters_of_step(&place, request, facts)?;
+    pub(super) fn step_output(&self, step: StepRef, request: &Request, facts: &Facts) -> Result<Action, Problem> {
+        let parameters = self.parameters_of_step(&step, request, facts)?;
         let (stream, item) = (parameters.stream()?, parameters.item("item")?);
         let bytes_max = if request.method == Method::Head { 0 } else { OUTPUT_PIECE_BYTES };
         let wanted = WantedOutput { item, stream, asked: Conditions::of(request), bytes_max };
-        let (project, run, step) = place;
+        let (project, run, step) = step;
         Ok(Action::Ask(Ask::Read(Query::Output { project, run, step, wanted }), Render::Output))
     }
 
-    pub(super) fn step_items(&self, place: Place, request: &Request, facts: &Facts) -> Result<Action, Problem> {
-        let parameters = self.parameters_of_step(&place, request, facts)?;
+    pub(super) fn step_items(&self, step: StepRef, request: &Request, facts: &Facts) -> Result<Action, Problem> {
+        let parameters = self.parameters_of_step(&step, request, facts)?;
         let (after, status, limit) = (parameters.item("after")?, parameters.item_status()?, parameters.limit()?);
         let wanted = WantedItems { after, status, limit };
-        let (project, run, step) = place;
+        let (project, run, step) = step;
         Ok(Action::Ask(Ask::Read(Query::Items { project, run, step, wanted }), Render::Body))
     }
 
     /// What is asked of a step by someone who may watch.
     fn parameters_of_step<'r>(
         &self,
-        (project, ..): &Place,
+        (project, ..): &StepRef,
         request: &Request<'r>,
         facts: &Facts,
     ) -> Result<Parameters<'r>, Problem> {

@@ -139,7 +139,7 @@ impl Settings {
     /// # Errors
     /// All mistakes at once.
     pub fn load(self) -> Result<Loaded, ConfigError> {
-        self.sources()?.settle()
+        self.sources()?.resolve()
     }
 
     /// What they are made of.

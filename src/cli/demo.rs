@@ -80,7 +80,7 @@ fn start(
     scratch: &Scratch,
 ) -> Result<crate::server::RunningServer, CommandError> {
     let sources = Sources { file: Some(("demo.toml".into(), TOOLS.into())), ..Sources::default() };
-    config.tools.extend(sources.settle()?.config.tools.into_iter().map(|tool| scratch.given_to(tool)));
+    config.tools.extend(sources.resolve()?.config.tools.into_iter().map(|tool| scratch.given_to(tool)));
     config.auth.mode = AuthMode::None;
     // Nobody elsewhere is to be told of a sample.
     config.webhooks.clear();
@@ -196,7 +196,7 @@ mod tests {
         let scratch = Scratch::new().expect("a directory");
         let path = scratch.0.clone();
         let sources = Sources { file: Some(("demo.toml".into(), TOOLS.into())), ..Sources::default() };
-        let tools = sources.settle().expect("it is good").config.tools;
+        let tools = sources.resolve().expect("it is good").config.tools;
         for tool in tools.into_iter().map(|tool| scratch.given_to(tool)) {
             let ToolKind::Command(command) = tool.kind else { panic!("{} is no command", tool.name) };
             assert_eq!(command.env, [("TMPDIR".to_owned(), path.display().to_string())]);

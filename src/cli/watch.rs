@@ -183,7 +183,7 @@ impl Watched {
                 }
             }
             kind => {
-                self.settle_doubts()?;
+                self.end_missing_runs()?;
                 match envelope.event() {
                     Some(event) => return self.move_on(&event),
                     None if self.json => {}
@@ -245,7 +245,7 @@ impl Watched {
     }
 
     /// After a stream has begun anew, its snapshots come first: a run that is in none of them ended meanwhile.
-    fn settle_doubts(&mut self) -> io::Result<()> {
+    fn end_missing_runs(&mut self) -> io::Result<()> {
         let in_doubt = self.runs.iter().filter(|(_, shown)| shown.is_in_doubt);
         let gone: Vec<RunId> = in_doubt.map(|(run, _)| run.clone()).collect();
         for run in gone {

@@ -161,7 +161,7 @@ pub(super) fn with_more(standings: &[Standing], found: &[Followed]) -> Vec<Proje
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::{Place, StoredMessage};
+    use crate::log::{PlaceInRun, StoredMessage};
     use crate::model::Timestamp;
 
     fn at(millis: u64) -> Duration {
@@ -244,7 +244,7 @@ mod tests {
             seq: seq as u64,
             at: Timestamp::from_millis(0),
             run: None,
-            place: Place::Middle,
+            place: PlaceInRun::Middle,
             json: b"{}".as_slice().into(),
         };
         let found = |count| {

@@ -159,7 +159,7 @@ impl TailThread {
         let with_more = self.follow(look.projects.as_deref(), &mut found.commands)?;
         if look.wishes {
             let wishes = self.tail.wishes(&self.hands.wishes())?;
-            if !wishes.open.is_empty() || !wishes.settled.is_empty() {
+            if !wishes.open.is_empty() || !wishes.answered.is_empty() {
                 found.commands.push(Command::Wishes(wishes));
             }
         }
@@ -201,10 +201,10 @@ impl TailThread {
         if standings.is_empty() {
             return Ok(Vec::new());
         }
-        let behind = self.tail.behind(&standings, BYTES_MAX)?;
-        let with_more = with_more(&standings, &behind);
-        if !behind.is_empty() {
-            commands.push(Command::Follow(behind));
+        let changes = self.tail.changes_since(&standings, BYTES_MAX)?;
+        let with_more = with_more(&standings, &changes);
+        if !changes.is_empty() {
+            commands.push(Command::Follow(changes));
         }
         Ok(with_more)
     }

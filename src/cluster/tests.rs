@@ -89,7 +89,7 @@ impl Tail for FakeTail {
         self.hears.pop_front().unwrap_or_else(|| Ok(Hints::default()))
     }
 
-    fn behind(&mut self, standings: &[Standing], _: usize) -> Result<Vec<Followed>, StoreError> {
+    fn changes_since(&mut self, standings: &[Standing], _: usize) -> Result<Vec<Followed>, StoreError> {
         *self.looks.lock().expect("whole") += 1;
         let followed = |it: &Standing| Followed { project: it.project.clone(), revision: 2, messages: Vec::new() };
         Ok(standings.iter().map(followed).collect())

@@ -3,7 +3,7 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::places::Places;
+use super::provenance::Provenance;
 use super::report::{Report, integer_of, kind_of, strings};
 use super::setting::{Kind, Raw};
 use super::{Config, KEYS, Key, tools, webhooks};
@@ -16,8 +16,14 @@ pub(super) const WEBHOOKS: &str = "webhooks";
 
 /// Reads `text`, the content of the file `name`, into `config`, and notes the place of each setting; what is wrong with it
 /// goes to `issues`.
-pub(super) fn apply(name: &str, text: &str, config: &mut Config, places: &mut Places, issues: &mut Vec<String>) {
-    let mut report = Report { name, text, places, issues };
+pub(super) fn apply(
+    name: &str,
+    text: &str,
+    config: &mut Config,
+    provenance: &mut Provenance,
+    issues: &mut Vec<String>,
+) {
+    let mut report = Report { name, text, provenance, issues };
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         // The error's own text would repeat the line, which may hold a secret.

@@ -15,7 +15,7 @@ pub fn config(bytes: &[u8]) {
 /// Mistakes are told with a line that the file has.
 fn check_file(text: &str) {
     let sources = Sources { file: Some((NAME.to_owned(), text.to_owned())), ..Sources::default() };
-    let Err(error) = sources.settle() else { return };
+    let Err(error) = sources.resolve() else { return };
     assert!(!error.issues.is_empty());
     let lines = 1 + text.matches('\n').count();
     for issue in &error.issues {
@@ -42,7 +42,7 @@ fn check_value(text: &str) {
         assert_eq!(ListenAddress::parse(&address.to_string()), Some(address));
     }
     let flags: Vec<_> = KEYS.iter().map(|key| (key.path, text.to_owned())).collect();
-    if let Err(error) = (Sources { flags, ..Sources::default() }).settle() {
+    if let Err(error) = (Sources { flags, ..Sources::default() }).resolve() {
         assert!(error.issues.iter().all(|issue| issue.starts_with("--")), "{error}");
     }
 }

@@ -7,10 +7,10 @@ use crate::outbound::Url;
 
 /// A file, or an `https://` url. `http://` is for loopback alone: keys that others could change let anyone in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyLocation(Place);
+pub struct KeyLocation(FileOrUrl);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
+enum FileOrUrl {
     File(PathBuf),
     Url(Url),
 }
@@ -19,24 +19,24 @@ impl KeyLocation {
     /// The file or url that `text` names; whatever has a `://` is a url.
     pub fn parse(text: &str) -> Option<Self> {
         match text.contains("://") {
-            true => Url::parse(text).ok().filter(Url::is_guarded).map(|url| Self(Place::Url(url))),
-            false => (!text.is_empty()).then(|| Self(Place::File(text.into()))),
+            true => Url::parse(text).ok().filter(Url::is_guarded).map(|url| Self(FileOrUrl::Url(url))),
+            false => (!text.is_empty()).then(|| Self(FileOrUrl::File(text.into()))),
         }
     }
 
     /// The file, where it is one.
     pub(crate) fn file(&self) -> Option<&Path> {
         match &self.0 {
-            Place::File(path) => Some(path),
-            Place::Url(_) => None,
+            FileOrUrl::File(path) => Some(path),
+            FileOrUrl::Url(_) => None,
         }
     }
 
     /// The url, where it is one.
     pub(crate) fn url(&self) -> Option<&Url> {
         match &self.0 {
-            Place::File(_) => None,
-            Place::Url(url) => Some(url),
+            FileOrUrl::File(_) => None,
+            FileOrUrl::Url(url) => Some(url),
         }
     }
 }
@@ -44,8 +44,8 @@ impl KeyLocation {
 impl fmt::Display for KeyLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Place::File(path) => path.display().fmt(f),
-            Place::Url(url) => url.fmt(f),
+            FileOrUrl::File(path) => path.display().fmt(f),
+            FileOrUrl::Url(url) => url.fmt(f),
         }
     }
 }

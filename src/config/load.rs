@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::keys::VARIABLE_PREFIX;
-use super::places::Places;
+use super::provenance::Provenance;
 use super::setting::Raw;
 use super::{Config, KEYS, Key, file, suggest};
 
@@ -80,7 +80,7 @@ impl std::error::Error for ConfigError {}
 /// # }
 /// ```
 pub fn load(file: Option<&Path>, flags: Vec<(&'static str, String)>) -> Result<Loaded, ConfigError> {
-    Sources::read(file, flags)?.settle()
+    Sources::read(file, flags)?.resolve()
 }
 
 fn read(path: &Path) -> io::Result<String> {
@@ -112,37 +112,37 @@ impl Sources {
         Ok(Self { file, environment, flags })
     }
 
-    /// The settings that these sources make together.
+    /// The settings that these sources give together.
     ///
     /// # Errors
     /// All mistakes at once.
-    pub fn settle(&self) -> Result<Loaded, ConfigError> {
-        self.settle_with_places().map(|(loaded, _)| loaded)
+    pub fn resolve(&self) -> Result<Loaded, ConfigError> {
+        self.resolve_with_provenance().map(|(loaded, _)| loaded)
     }
 
     /// The same, and where each setting was set.
-    pub(super) fn settle_with_places(&self) -> Result<(Loaded, Places), ConfigError> {
-        let (mut config, mut places, mut issues) = (Config::default(), Places::default(), Vec::new());
+    pub(super) fn resolve_with_provenance(&self) -> Result<(Loaded, Provenance), ConfigError> {
+        let (mut config, mut provenance, mut issues) = (Config::default(), Provenance::default(), Vec::new());
         if let Some((name, text)) = &self.file {
-            file::apply(name, text, &mut config, &mut places, &mut issues);
+            file::apply(name, text, &mut config, &mut provenance, &mut issues);
         }
-        self.apply_environment(&mut config, &mut places, &mut issues);
+        self.apply_environment(&mut config, &mut provenance, &mut issues);
         for (path, value) in &self.flags {
             let key = Key::at(path).expect("flags are made out of the table of keys");
-            apply(key, &format!("--{}", key.flag), value, (&mut config, &mut places), &mut issues);
+            apply(key, &format!("--{}", key.flag), value, (&mut config, &mut provenance), &mut issues);
         }
         ConfigError::unless_empty(issues)?;
         let warnings = self.environment.iter().filter_map(|(name, _)| misspelt(name)).collect();
-        Ok((Loaded { config, warnings }, places))
+        Ok((Loaded { config, warnings }, provenance))
     }
 
-    fn apply_environment(&self, config: &mut Config, places: &mut Places, issues: &mut Vec<String>) {
+    fn apply_environment(&self, config: &mut Config, provenance: &mut Provenance, issues: &mut Vec<String>) {
         for key in KEYS.iter() {
             for name in key.variable_alias.into_iter().chain([key.variable.as_str()]) {
                 let Some((_, value)) = self.environment.iter().find(|(it, _)| it == name) else { continue };
                 match value.to_str() {
                     Some("") => {}
-                    Some(value) => apply(key, name, value, (config, places), issues),
+                    Some(value) => apply(key, name, value, (config, provenance), issues),
                     None => issues.push(format!("{name}: expected {}, found bytes that are not UTF-8", key.expected())),
                 }
             }
@@ -150,9 +150,15 @@ impl Sources {
     }
 }
 
-fn apply(key: &Key, place: &str, value: &str, (config, places): (&mut Config, &mut Places), issues: &mut Vec<String>) {
+fn apply(
+    key: &Key,
+    place: &str,
+    value: &str,
+    (config, provenance): (&mut Config, &mut Provenance),
+    issues: &mut Vec<String>,
+) {
     match key.set(config, &Raw::Text(value)) {
-        Ok(()) => places.note(key.path, place),
+        Ok(()) => provenance.note(key.path, place),
         Err(found) => issues.push(format!("{place}: {}", key.mismatch(&found))),
     }
 }

@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::file::{TOOLS, WEBHOOKS};
-use super::places::Places;
+use super::provenance::Provenance;
 use super::report::{integer_of, line_of};
 use super::setting::Kind;
 use super::{Config, ConfigError, KEYS, Key, Sources};
@@ -30,8 +30,8 @@ impl Sources {
     /// # Errors
     /// All mistakes at once.
     pub(crate) fn print(&self) -> Result<String, ConfigError> {
-        let (loaded, places) = self.settle_with_places()?;
-        let mut page = Page { config: loaded.config, places, text: String::new() };
+        let (loaded, provenance) = self.resolve_with_provenance()?;
+        let mut page = Page { config: loaded.config, provenance, text: String::new() };
         page.keys();
         if let Some((name, text)) = &self.file {
             // It was read just now, and no mistake was found.
@@ -45,7 +45,7 @@ impl Sources {
 
 struct Page {
     config: Config,
-    places: Places,
+    provenance: Provenance,
     text: String,
 }
 
@@ -66,7 +66,7 @@ impl Page {
     }
 
     fn line(&mut self, name: &str, key: &Key) {
-        let place = self.places.of(key.path);
+        let place = self.provenance.of(key.path);
         let line = match value(key, &mut self.config) {
             Some(value) if key.is_secret() => format!("# {name} = {value}"),
             Some(value) => format!("{name} = {value}"),
@@ -218,7 +218,7 @@ mod tests {
     }
 
     fn printed(file: &str, variables: &[(&str, &str)], flags: &[(&'static str, &str)]) -> String {
-        sources(file, variables, flags).print().expect("settles")
+        sources(file, variables, flags).print().expect("resolves")
     }
 
     /// The line that begins so.
@@ -257,9 +257,9 @@ mod tests {
                         [tools.a.inputs]\ntype = \"object\"\nminProperties = 0x1\n";
         let declared = declared.replace("[tools.a.inputs]", "[tools.\"a.b\".inputs]");
         let sources = sources(&format!("{file}{declared}"), &[("STEPCAST_SSE_HEARTBEAT", "9s")], &[]);
-        let page = sources.print().expect("settles");
+        let page = sources.print().expect("resolves");
         let again = Sources { file: Some(("again.toml".to_owned(), page.clone())), ..Sources::default() };
-        assert_eq!(again.settle().expect(&page).config, sources.settle().expect("settles").config);
+        assert_eq!(again.resolve().expect(&page).config, sources.resolve().expect("resolves").config);
         assert!(page.contains("[tools.\"a.b\"]") && page.contains("# stepcast.toml:8\n"), "{page}");
     }
 

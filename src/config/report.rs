@@ -2,7 +2,7 @@
 
 use toml::de::{DeArray, DeValue};
 
-use super::places::Places;
+use super::provenance::Provenance;
 use super::suggest;
 
 /// Where mistakes in the file go.
@@ -12,7 +12,7 @@ pub(super) struct Report<'a> {
     /// The file's text.
     pub(super) text: &'a str,
     /// Where each setting was set.
-    pub(super) places: &'a mut Places,
+    pub(super) provenance: &'a mut Provenance,
     pub(super) issues: &'a mut Vec<String>,
 }
 
@@ -26,7 +26,7 @@ impl Report<'_> {
     /// The setting at `path` was set at this byte of the file.
     pub(super) fn note(&mut self, path: &'static str, at: usize) {
         let place = self.place(at);
-        self.places.note(path, &place);
+        self.provenance.note(path, &place);
     }
 
     fn place(&self, at: usize) -> String {

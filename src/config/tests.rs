@@ -8,10 +8,10 @@ mod tools;
 mod webhooks;
 
 fn from_file(text: &str) -> Result<Config, Vec<String>> {
-    settle(Some(text), &[], &[]).map(|loaded| loaded.config)
+    resolve(Some(text), &[], &[]).map(|loaded| loaded.config)
 }
 
-fn settle(
+fn resolve(
     file: Option<&str>,
     variables: &[(&str, &str)],
     flags: &[(&'static str, &str)],
@@ -21,7 +21,7 @@ fn settle(
         environment: variables.iter().map(|(name, value)| (name.into(), value.into())).collect(),
         flags: flags.iter().map(|(path, value)| (*path, (*value).to_owned())).collect(),
     };
-    sources.settle().map_err(|error| error.issues)
+    sources.resolve().map_err(|error| error.issues)
 }
 
 /// All keys with the defaults that the wire contract gives them, and one with what its kind takes where it gives none.
@@ -151,8 +151,8 @@ fn every_key_is_set_by_file_variable_and_flag_alike() {
             _ => format!("{value:?}"),
         };
         let file = from_file(&format!("{} = {written}", key.path)).expect(key.path);
-        let variable = settle(None, &[(&key.variable, &value)], &[]).expect(key.path);
-        let flag = settle(None, &[], &[(key.path, &value)]).expect(key.path);
+        let variable = resolve(None, &[(&key.variable, &value)], &[]).expect(key.path);
+        let flag = resolve(None, &[], &[(key.path, &value)]).expect(key.path);
         assert_ne!(file, Config::default(), "{}", key.path);
         assert_eq!(file, variable.config, "{}", key.path);
         assert_eq!(file, flag.config, "{}", key.path);
@@ -164,11 +164,11 @@ fn every_key_is_set_by_file_variable_and_flag_alike() {
 fn a_database_is_named_by_its_url_wherever_data_is_set_and_its_password_is_not_shown() {
     let url = "postgresql://app:hunter2@db/stepcast";
     for loaded in [
-        settle(Some(&format!("data = '{url}'")), &[], &[]),
-        settle(None, &[("STEPCAST_DATA", url)], &[]),
-        settle(None, &[], &[("data", url)]),
+        resolve(Some(&format!("data = '{url}'")), &[], &[]),
+        resolve(None, &[("STEPCAST_DATA", url)], &[]),
+        resolve(None, &[], &[("data", url)]),
     ] {
-        let config = loaded.expect("settles").config;
+        let config = loaded.expect("resolves").config;
         let DataLocation::Postgres(location) = &config.data else { panic!("{:?}", config.data) };
         assert_eq!(location.expose(), url);
         assert!(!format!("{config:?}").contains("hunter2"));
@@ -187,7 +187,7 @@ fn a_byte_order_mark_before_the_file_is_no_part_of_it() {
 fn a_flag_beats_the_environment_and_the_environment_beats_the_file() {
     let file = "sse = { heartbeat = '1s', retry = '1s', stall_timeout = '1s' }";
     let variables = [("STEPCAST_SSE_HEARTBEAT", "2s"), ("STEPCAST_SSE_RETRY", "2s"), ("STEPCAST_SSE_QUEUE_BYTES", "")];
-    let Loaded { config, .. } = settle(Some(file), &variables, &[("sse.heartbeat", "3s")]).expect("settles");
+    let Loaded { config, .. } = resolve(Some(file), &variables, &[("sse.heartbeat", "3s")]).expect("resolves");
     let seconds = [config.sse.heartbeat, config.sse.retry, config.sse.stall_timeout].map(|d| d.as_secs());
     assert_eq!(seconds, [3, 2, 1]);
     assert_eq!(config.sse.queue_bytes, Config::default().sse.queue_bytes, "an empty variable counts as unset");
@@ -195,14 +195,14 @@ fn a_flag_beats_the_environment_and_the_environment_beats_the_file() {
 
 #[test]
 fn a_lone_comma_is_the_empty_list() {
-    let Loaded { config, .. } = settle(None, &[("STEPCAST_LIMITS_TRUSTED_PROXIES", ",")], &[]).expect("settles");
+    let Loaded { config, .. } = resolve(None, &[("STEPCAST_LIMITS_TRUSTED_PROXIES", ",")], &[]).expect("resolves");
     assert_eq!(config.limits.trusted_proxies, []);
 }
 
 #[test]
 fn the_secret_has_a_short_variable_and_its_full_one_wins() {
     let secret = |variables: &[(&str, &str)]| {
-        let Loaded { config, .. } = settle(None, variables, &[]).expect("settles");
+        let Loaded { config, .. } = resolve(None, variables, &[]).expect("resolves");
         config.auth.jwt_secret
     };
     let of = |text: &str| vec![Secret::new(text)];
@@ -219,7 +219,7 @@ fn the_file_takes_one_text_or_a_list_where_either_makes_sense() {
     assert_eq!(auth("auth.jwt_secret = ['new', 'old']").jwt_secret, secrets(&["new", "old"]));
     assert_eq!(auth("auth.issuer = 'https://a/?x=1,2'").issuer, ["https://a/?x=1,2"]);
     assert_eq!(auth("auth.audience = ['a', 'b,c']").audience, ["a", "b,c"]);
-    let Loaded { config, .. } = settle(None, &[("STEPCAST_AUTH_AUDIENCE", "a, b")], &[]).expect("settles");
+    let Loaded { config, .. } = resolve(None, &[("STEPCAST_AUTH_AUDIENCE", "a, b")], &[]).expect("resolves");
     assert_eq!(config.auth.audience, ["a", "b"]);
 }
 
@@ -358,7 +358,7 @@ fn bad_values_in_the_file_name_file_line_and_what_was_expected() {
 #[test]
 fn bad_variables_and_flags_are_named() {
     let expected = "expected a size such as 256KiB, 1GiB or a number of bytes, from 1KiB to 1GiB, found \"huge\"";
-    let issues = settle(
+    let issues = resolve(
         Some("a = 1"),
         &[("STEPCAST_SSE_QUEUE_BYTES", "huge")],
         &[("sse.queue_bytes", "huge"), ("limits.trusted_proxies", "::1,x")],
@@ -390,7 +390,7 @@ fn a_variable_that_is_nearly_a_keys_is_warned_of() {
         ("STEPCAST_CONFIG", "x.toml"),
         ("PATH", "/bin"),
     ];
-    let Loaded { warnings, config } = settle(None, &variables, &[]).expect("settles");
+    let Loaded { warnings, config } = resolve(None, &variables, &[]).expect("resolves");
     let expected = "unknown environment variable STEPCAST_SSE_HARTBEAT; did you mean STEPCAST_SSE_HEARTBEAT?";
     assert_eq!((warnings, config), (vec![expected.to_owned()], Config::default()));
 }
@@ -412,10 +412,10 @@ fn a_secret_shows_in_no_debug_output_and_no_error() {
     "#;
     let texts = [TEXT, HTTP];
     for text in &texts[..if cfg!(feature = "http-tool") { 2 } else { 1 }] {
-        let config = from_file(text).expect("settles");
+        let config = from_file(text).expect("resolves");
         assert!(!format!("{config:?}").contains("hunter2"));
     }
-    let list = from_file("auth.jwt_secret = ['hunter2', 'hunter2']").expect("settles");
+    let list = from_file("auth.jwt_secret = ['hunter2', 'hunter2']").expect("resolves");
     assert!(!format!("{list:?}").contains("hunter2"));
     let broken = [
         "auth.jwt_secret = [['hunter2']]",

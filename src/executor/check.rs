@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::template::{Engine, HANDLER_ROOTS, Inspection, RUN_ROOTS, is_template, unwrap_condition};
 use super::tool::{Registry, Schema, Tool};
 use crate::model::{
-    DidYouMean, Draft, ForEach, INDEX_NAME, ISSUES_MAX, Issue, Issues, Items, Plan, Quoted, Step, StepPlace, Submission,
+    DidYouMean, Draft, ForEach, INDEX_NAME, ISSUES_MAX, Issue, Issues, Items, Plan, Quoted, Step, StepPath, Submission,
 };
 
 /// What the name of a group may be made of.
@@ -85,7 +85,7 @@ fn read_plan(
     checker.check_ancestry();
     checker.check_head();
     let Checker { issues, mentions, .. } = checker;
-    settle(&mut draft, mentions);
+    resolve_references(&mut draft, mentions);
     draft.absorb(issues);
     draft.finish()
 }
@@ -131,7 +131,7 @@ impl Checker<'_> {
             self.check_items(at, each);
         }
         let roots = input_roots(step);
-        let mut path = Path { step: at, place: self.draft.place(at), roots: &roots, parts: vec![Part::Key("inputs")] };
+        let mut path = Path { step: at, base: self.draft.path(at), roots: &roots, parts: vec![Part::Key("inputs")] };
         for (key, value) in &step.inputs {
             self.check_part(Part::Key(key), value, &mut path);
         }
@@ -163,21 +163,21 @@ impl Checker<'_> {
             // A missing name is an issue already.
             if !name.is_empty() {
                 let unknown = UnknownTool { name, registry };
-                self.report(at, format_args!("{}.tool", self.draft.place(at)), format_args!("{unknown}"));
+                self.report(at, format_args!("{}.tool", self.draft.path(at)), format_args!("{unknown}"));
             }
             return;
         };
-        let place = self.draft.place(at);
+        let path = self.draft.path(at);
         if step.for_each.is_some() && !tool.fits_for_each() {
             let message = format_args!("the tool {name} can't be used with forEach");
-            self.report(at, format_args!("{place}.forEach"), message);
+            self.report(at, format_args!("{path}.forEach"), message);
         }
         if step.handler.is_some() && !tool.fits_for_each() {
-            self.report(at, format_args!("{place}.tool"), format_args!("the tool {name} can't be used in a handler"));
+            self.report(at, format_args!("{path}.tool"), format_args!("the tool {name} can't be used in a handler"));
         }
         for (below, message) in opinion(tool.as_ref(), inputs) {
             let dot = if below.is_empty() || below.starts_with('[') { "" } else { "." };
-            self.report(at, format_args!("{}.inputs{dot}{below}", self.draft.place(at)), format_args!("{message}"));
+            self.report(at, format_args!("{}.inputs{dot}{below}", self.draft.path(at)), format_args!("{message}"));
         }
     }
 
@@ -247,7 +247,7 @@ impl Checker<'_> {
 
     /// A field of a step, of which nothing names an item.
     fn field<'p>(&self, step: usize, field: &'p str) -> Path<'p> {
-        Path { step, place: self.draft.place(step), roots: RUN_ROOTS, parts: vec![Part::Key(field)] }
+        Path { step, base: self.draft.path(step), roots: RUN_ROOTS, parts: vec![Part::Key(field)] }
     }
 
     fn report(&mut self, step: usize, path: fmt::Arguments<'_>, message: fmt::Arguments<'_>) {
@@ -256,7 +256,7 @@ impl Checker<'_> {
 }
 
 /// Notes in the draft what the steps' templates and conditions came to.
-fn settle(draft: &mut Draft, mentions: Vec<Mention>) {
+fn resolve_references(draft: &mut Draft, mentions: Vec<Mention>) {
     let mut references = vec![Vec::new(); draft.steps().len()];
     for Mention { step, target, .. } in mentions {
         references[step].push(target);
@@ -267,7 +267,7 @@ fn settle(draft: &mut Draft, mentions: Vec<Mention>) {
             Some(Items::Expression(items)) => Some(unwrap_condition(items)),
             _ => None,
         };
-        draft.settle(step, references, condition.as_deref(), items.as_deref());
+        draft.set_expressions(step, references, condition.as_deref(), items.as_deref());
     }
 }
 
@@ -282,10 +282,10 @@ fn own_roots(step: &Step) -> &'static [&'static str] {
     if step.handler.is_some() { HANDLER_ROOTS } else { RUN_ROOTS }
 }
 
-/// A place inside a step.
+/// The path of a value inside a step.
 struct Path<'a> {
     step: usize,
-    place: StepPlace,
+    base: StepPath,
     /// What templates there may begin with.
     roots: &'a [&'a str],
     parts: Vec<Part<'a>>,
@@ -299,7 +299,7 @@ enum Part<'a> {
 
 impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.place)?;
+        write!(f, "{}", self.base)?;
         self.parts.iter().try_for_each(|part| match part {
             Part::Index(index) => write!(f, "[{index}]"),
             Part::Key(key) if key.len() <= KEY_BYTES_MAX && !key.contains(char::is_control) => write!(f, ".{key}"),

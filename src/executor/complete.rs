@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::template::{Engine, Place, Scope};
+use super::template::{Engine, Escaping, Scope};
 use super::tool::Schema;
 use crate::model::{Concurrency, GROUP_CHARS_MAX, Issue, Plan};
 
@@ -80,7 +80,7 @@ fn refused(schema: &Value, inputs: &Map<String, Value>) -> Vec<Issue> {
 fn with_group(mut plan: Plan, engine: &Engine) -> Result<Plan, String> {
     let Some(concurrency) = &plan.concurrency else { return Ok(plan) };
     let scope = Scope::new().with("inputs", Arc::new(Value::Object(plan.inputs.clone())));
-    let group = engine.render_text(&concurrency.group, Place::Text, &scope).map_err(|error| error.to_string())?;
+    let group = engine.render_text(&concurrency.group, Escaping::Text, &scope).map_err(|error| error.to_string())?;
     if group.trim().is_empty() || group.chars().count() > GROUP_CHARS_MAX {
         return Err(format!("evaluates to a name that is empty or longer than {GROUP_CHARS_MAX} characters"));
     }

@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::{Value, json};
 
-use super::template::{Engine, Inspection, Place, RUN_ROOTS, Scope, TemplateError, is_template};
+use super::template::{Engine, Escaping, Inspection, RUN_ROOTS, Scope, TemplateError, is_template};
 use crate::model::{ProjectId, RunId, StepId};
 
 static ENGINE: LazyLock<Engine> = LazyLock::new(Engine::new);
@@ -25,7 +25,7 @@ pub fn template(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     check_text(text);
     check_condition(text);
-    if let Err(error) = ENGINE.render_text(text, Place::Url, &SCOPE) {
+    if let Err(error) = ENGINE.render_text(text, Escaping::Url, &SCOPE) {
         check_error(&error);
     }
 }

@@ -62,7 +62,7 @@ pub struct Ledger {
     /// The store takes nothing.
     is_down: bool,
     /// Over a limit, and not below half of it again.
-    is_behind: bool,
+    is_full: bool,
     is_loud: bool,
     /// When a batch is offered again that the log had no room for.
     offer_at: Option<Duration>,
@@ -87,7 +87,7 @@ impl Ledger {
             load: Load::default(),
             withheld: VecDeque::new(),
             is_down: false,
-            is_behind: false,
+            is_full: false,
             is_loud: false,
             offer_at: None,
         }
@@ -187,7 +187,7 @@ impl Ledger {
 
     /// Should nothing begin?
     pub fn holds_up(&self) -> bool {
-        self.is_down || self.is_behind
+        self.is_down || self.is_full
     }
 
     /// Should tools that have much to say be paused?
@@ -197,7 +197,7 @@ impl Ledger {
 
     /// Would anything go on if the log had kept more?
     pub fn awaits_receipt(&self) -> bool {
-        self.is_behind || self.is_loud || !self.withheld.is_empty() || !self.queue.is_empty()
+        self.is_full || self.is_loud || !self.withheld.is_empty() || !self.queue.is_empty()
     }
 
     /// When a batch is to be offered again, on the monotonic clock.
@@ -218,8 +218,8 @@ impl Ledger {
 
     fn look(&mut self) {
         let Limits { records, bytes, loud_bytes, .. } = self.limits;
-        let share = if self.is_behind { 2 } else { 1 };
-        self.is_behind = self.load.records > records / share || self.load.bytes > bytes / share;
+        let share = if self.is_full { 2 } else { 1 };
+        self.is_full = self.load.records > records / share || self.load.bytes > bytes / share;
         self.is_loud = self.load.bytes > if self.is_loud { loud_bytes / 2 } else { loud_bytes };
     }
 }

@@ -44,7 +44,7 @@ use crate::model::{
     Deadline, FIRST_REVISION, Failure, ItemState, Now, Plan, ProjectId, Record, RunEventKind, RunId, RunStarted,
     RunState, RunStatus, Step, StepId, StepStatus, Timestamp,
 };
-use change::Places;
+use change::StepNumbers;
 pub use child::{ChildCall, ChildEnd, ChildWish, NO_ROOM_WAIT};
 use eager::Eager;
 use ending::Abort;
@@ -156,7 +156,7 @@ pub struct Run {
     /// By step: which is to have a worker first.
     ranks: Vec<usize>,
     /// Steps have names that last while their plan changes.
-    places: Places,
+    numbers: StepNumbers,
     /// What its documents say of the run that it goes on from, once its plan has changed.
     retry_of_text: Option<Arc<str>>,
     /// It was started here: what waits for a worker is known.
@@ -218,7 +218,7 @@ impl Run {
             project: new.project,
             inputs: Arc::new(Value::Object(new.plan.inputs.clone())),
             ranks,
-            places: Places::of(steps),
+            numbers: StepNumbers::of(steps),
             retry_of_text: None,
             is_going: false,
             eager: Eager::of(&new.plan),
@@ -403,12 +403,12 @@ impl Run {
 
     /// The work that a step is.
     fn unit(&self, step: usize) -> Unit {
-        Unit::of_step(self.places.number(step))
+        Unit::of_step(self.numbers.number(step))
     }
 
     /// Where the step of a unit stands in the plan. A unit that anything is known of has one.
     fn index(&self, unit: Unit) -> usize {
-        self.places.step(unit.step as usize).unwrap_or(usize::MAX)
+        self.numbers.step(unit.step as usize).unwrap_or(usize::MAX)
     }
 
     /// Which is to have a worker first. The first item of a step has the step's rank; those after it come behind all whole
@@ -433,7 +433,7 @@ impl Run {
     }
 
     /// Notes which failed step, if any, `step` is or descends from. Its dependencies are settled before it.
-    fn settle_blame(&mut self, step: usize) {
+    fn assign_blame(&mut self, step: usize) {
         let state = &self.state.steps[step];
         self.blame[step] = if state.status == StepStatus::Failed && !state.continued {
             Some(step)

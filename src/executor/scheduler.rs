@@ -65,7 +65,7 @@ pub struct Scheduler {
     /// One entry for each run that has a deadline.
     deadlines: BTreeSet<(Duration, RunKey)>,
     /// What the busy workers do; at most `settings.workers`.
-    calls: HashMap<CallId, Place>,
+    calls: HashMap<CallId, CallTarget>,
     /// Of runs that were let go.
     departure: Option<Departure>,
     /// The newest key and call id given out.
@@ -88,15 +88,15 @@ struct Entry {
     due: Option<Duration>,
 }
 
-/// Where a call's reports go.
+/// The attempt that a call makes, to which its reports go.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct CallTarget {
     run: RunKey,
     unit: Unit,
     attempt: u32,
 }
 
-impl Place {
+impl CallTarget {
     fn of(run: RunKey, launch: &Launch) -> Self {
         Self { run, unit: launch.unit, attempt: launch.attempt }
     }
@@ -181,16 +181,16 @@ impl Scheduler {
     pub fn report(&mut self, report: Report, now: Now, out: &mut Actions) {
         match report {
             Report::Output { call, stream, bytes } => {
-                let Some(&Place { run, unit, attempt }) = self.calls.get(&call) else { return };
+                let Some(&CallTarget { run, unit, attempt }) = self.calls.get(&call) else { return };
                 self.with_run(run, out, |run, effects| run.output((unit, attempt), stream, bytes, now, effects));
             }
             Report::Usage { call, usage } => {
-                let Some(&Place { run, unit, attempt }) = self.calls.get(&call) else { return };
+                let Some(&CallTarget { run, unit, attempt }) = self.calls.get(&call) else { return };
                 self.with_run(run, out, |run, effects| run.note_usage((unit, attempt), usage, now, effects));
             }
             Report::Finished { call, result } => {
                 self.note_back(call);
-                let Some(Place { run, unit, attempt }) = self.calls.remove(&call) else { return };
+                let Some(CallTarget { run, unit, attempt }) = self.calls.remove(&call) else { return };
                 self.with_run(run, out, |run, effects| run.finish((unit, attempt), result, now, effects));
             }
         }
@@ -198,7 +198,7 @@ impl Scheduler {
 
     /// A job that was kept back, as [`Durability::First`] says, is handed to a worker.
     pub fn release(&mut self, call: CallId, now: Now, out: &mut Actions) {
-        if let Some(&Place { run, unit, attempt }) = self.calls.get(&call) {
+        if let Some(&CallTarget { run, unit, attempt }) = self.calls.get(&call) {
             self.with_run(run, out, |run, _| run.release((unit, attempt), now));
         }
     }
@@ -246,8 +246,8 @@ impl Scheduler {
     }
 
     fn can_begin(&self) -> bool {
-        let has_place = self.runs.len() < self.settings.active_runs_max;
-        !self.is_held_up && (has_place && self.waiting.has_next() || self.waiting.has_awaited())
+        let has_slot = self.runs.len() < self.settings.active_runs_max;
+        !self.is_held_up && (has_slot && self.waiting.has_next() || self.waiting.has_awaited())
     }
 
     fn can_dispatch(&self) -> bool {
@@ -288,48 +288,48 @@ impl Scheduler {
         for _ in 0..PICKS_PER_TURN_MAX {
             if !self.can_dispatch() {
                 // Only now, so that a level's steps have begun before the first of them is done, as with workers.
-                let Some((place, launch)) = instant.pop_front() else { return };
-                self.carry_out(place, &launch, now, out);
+                let Some((target, launch)) = instant.pop_front() else { return };
+                self.carry_out(target, &launch, now, out);
                 continue;
             }
             let launched = match self.can_try_suspect() {
                 true => self.try_suspect(now, out),
                 false => self.take_turn(now, out),
             };
-            instant.extend(launched.and_then(|(place, launch)| self.call(place, launch, out)));
+            instant.extend(launched.and_then(|(target, launch)| self.call(target, launch, out)));
         }
-        instant.into_iter().for_each(|(place, launch)| self.carry_out(place, &launch, now, out));
+        instant.into_iter().for_each(|(target, launch)| self.carry_out(target, &launch, now, out));
     }
 
     /// An attempt of the run whose turn it is.
-    fn take_turn(&mut self, now: Now, out: &mut Actions) -> Option<(Place, Launch)> {
+    fn take_turn(&mut self, now: Now, out: &mut Actions) -> Option<(CallTarget, Launch)> {
         let key = self.line.pop_front()?;
         self.runs.get_mut(&key)?.in_line = false;
         let launch = self.with_run(key, out, |run, effects| run.take(now, effects)).flatten()?;
-        Some((Place::of(key, &launch), launch))
+        Some((CallTarget::of(key, &launch), launch))
     }
 
     /// Makes an attempt that takes no time.
-    fn carry_out(&mut self, place: Place, launch: &Launch, now: Now, out: &mut Actions) {
+    fn carry_out(&mut self, target: CallTarget, launch: &Launch, now: Now, out: &mut Actions) {
         let result = attempt(&self.context, launch, &Unheard);
-        let at = (place.unit, place.attempt);
-        self.with_run(place.run, out, |run, effects| run.finish(at, result, now, effects));
+        let at = (target.unit, target.attempt);
+        self.with_run(target.run, out, |run, effects| run.finish(at, result, now, effects));
     }
 
     /// Hands an attempt to a worker, or back where it takes no time.
-    fn call(&mut self, place: Place, launch: Launch, out: &mut Actions) -> Option<(Place, Launch)> {
-        let is_resumed = self.runs.get(&place.run).is_some_and(|entry| entry.is_resumed);
+    fn call(&mut self, target: CallTarget, launch: Launch, out: &mut Actions) -> Option<(CallTarget, Launch)> {
+        let is_resumed = self.runs.get(&target.run).is_some_and(|entry| entry.is_resumed);
         let wanted = &launch.plan.steps[launch.step];
         let tool = self.context.registry.tool(&wanted.tool);
         let is_first = is_resumed || tool.is_some_and(|tool| !tool.rerun());
         if !is_first && tool.is_some_and(|tool| is_instant(&**tool, &wanted.inputs)) {
-            return Some((place, launch));
+            return Some((target, launch));
         }
         let call = CallId(self.next_id());
-        self.calls.insert(call, place);
+        self.calls.insert(call, target);
         let durability = if is_first { Durability::First } else { Durability::Later };
         if is_first {
-            self.with_run(place.run, out, |run, _| run.withhold((place.unit, place.attempt)));
+            self.with_run(target.run, out, |run, _| run.withhold((target.unit, target.attempt)));
         }
         out.jobs.push(Job { call, launch, durability });
         None
@@ -439,9 +439,9 @@ impl Scheduler {
     /// Gives all runs up as they are, for the next start to go on with; their messages say nothing of it.
     fn interrupt(&mut self, out: &mut Actions) {
         let (runs, departure) = (&self.runs, &self.departure);
-        self.calls.retain(|call, place| {
+        self.calls.retain(|call, target| {
             let is_let_go = departure.as_ref().is_some_and(|departure| departure.awaits(*call));
-            is_let_go || runs.get(&place.run).is_some_and(|entry| entry.run.is_calling(place.unit, place.attempt))
+            is_let_go || runs.get(&target.run).is_some_and(|entry| entry.run.is_calling(target.unit, target.attempt))
         });
         out.cancels.extend(self.forget_runs());
     }

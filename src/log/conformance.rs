@@ -7,10 +7,9 @@ mod random;
 use std::collections::HashMap;
 
 use super::store::{
-    AppendError, Head, KEY_AGE_MS, KeyRow, Place, Retention, RunRow, Store, StoredMessage, StoredOutput,
-    TOMBSTONE_AGE_MS, Write,
+    AppendError, Head, Identity, KEY_AGE_MS, KeyRow, PlaceInRun, Recovered, RecoveredProject, Retention, RunRow, Store,
+    StoredMessage, StoredOutput, TOMBSTONE_AGE_MS, Write,
 };
-use super::store::{Identity, Recovered, RecoveredProject};
 use super::testing::{
     KEEP_ALL, TempDir, at, created, ended, key, listed, message, messages, number, project, read, run_id, seqs,
     seqs_of_run, step,
@@ -104,12 +103,12 @@ fn of_an_item_the_newest_row_is_kept_for_as_long_as_its_run_is() {
         assert_eq!(kept(store, 1, "a", 0), [own(0, "none"), own(1, "another one"), own(999, "last")]);
         assert_eq!(kept(store, 1, "a", 2), [own(999, "last")]);
         assert_eq!((kept(store, 1, "b", 0), kept(store, 2, "a", 0)), (vec![own(7, "seven")], vec![own(0, "x")]));
-        commit(store, &[message(1, 1000, Some(number(1)), Place::Last), ended(1, 1)]);
+        commit(store, &[message(1, 1000, Some(number(1)), PlaceInRun::Last), ended(1, 1)]);
         assert_eq!(kept(store, 1, "a", 0).len(), 3);
         trim(store, Retention { runs: 0, ..KEEP_ALL }, 2000);
         assert_eq!((kept(store, 1, "a", 0), kept(store, 1, "b", 0)), (vec![], vec![]));
         assert_eq!(kept(store, 2, "a", 0).len(), 1);
-        commit(store, &[message(2, 3000, Some(number(2)), Place::Last), ended(2, 2)]);
+        commit(store, &[message(2, 3000, Some(number(2)), PlaceInRun::Last), ended(2, 2)]);
         trim(store, Retention { bytes: 0, ..KEEP_ALL }, 4000);
         assert_eq!(
             (listed(store), kept(store, 2, "a", 0)),
@@ -257,7 +256,7 @@ fn messages_are_read_backwards_from_anywhere_down_to_the_floor() {
 fn note(seq: u64, at: u64, bytes: usize) -> Write {
     let at = Timestamp::from_millis(at);
     let json = vec![b'x'; bytes].into();
-    Write::Message(StoredMessage { seq, at, run: None, place: Place::Middle, json }, project())
+    Write::Message(StoredMessage { seq, at, run: None, place: PlaceInRun::Middle, json }, project())
 }
 
 #[test]
@@ -304,9 +303,12 @@ fn a_bound_of_bytes_is_kept_to_the_message_and_one_of_age_to_the_segment() {
 fn a_run_that_goes_on_is_whole_though_its_segments_were_let_go() {
     with_each(|store| {
         commit(store, &messages([1, 2]));
-        commit(store, &[created(1, 10), message(3, 3000, Some(number(1)), Place::First)]);
-        commit(store, &[created(2, 10), message(4, 4000, Some(number(1)), Place::Turn)]);
-        commit(store, &[message(5, 5000, Some(number(1)), Place::Middle), message(6, 6000, None, Place::Middle)]);
+        commit(store, &[created(1, 10), message(3, 3000, Some(number(1)), PlaceInRun::First)]);
+        commit(store, &[created(2, 10), message(4, 4000, Some(number(1)), PlaceInRun::Turn)]);
+        commit(
+            store,
+            &[message(5, 5000, Some(number(1)), PlaceInRun::Middle), message(6, 6000, None, PlaceInRun::Middle)],
+        );
         let ends = |store: &dyn Store, n| store.ends(number(n)).expect("readable").map(|ends| (ends.first, ends.last));
         for age_ms in [7000, 3000, 1500, 0] {
             trim(store, Retention { age_ms, ..KEEP_ALL }, 8000);
@@ -317,9 +319,12 @@ fn a_run_that_goes_on_is_whole_though_its_segments_were_let_go() {
         }
         commit(
             store,
-            &[message(7, 9000, Some(number(2)), Place::First), message(8, 9000, Some(number(1)), Place::Last)],
+            &[
+                message(7, 9000, Some(number(2)), PlaceInRun::First),
+                message(8, 9000, Some(number(1)), PlaceInRun::Last),
+            ],
         );
-        commit(store, &[ended(1, 8), message(9, 9000, Some(number(2)), Place::Last), ended(2, 9)]);
+        commit(store, &[ended(1, 8), message(9, 9000, Some(number(2)), PlaceInRun::Last), ended(2, 9)]);
         assert_eq!((seqs_of_run(store, 1), seqs_of_run(store, 2)), (vec![3, 8], vec![7, 9]));
         assert_eq!((ends(store, 1), ends(store, 2)), (Some((Some(3), Some(8))), Some((Some(7), Some(9)))));
         trim(store, Retention { messages: 0, ..KEEP_ALL }, 9000);
@@ -331,7 +336,7 @@ fn a_run_that_goes_on_is_whole_though_its_segments_were_let_go() {
 #[test]
 fn what_outlasts_the_floor_goes_when_its_time_has_come() {
     with_each(|store| {
-        let places = [Place::First, Place::Turn, Place::Middle, Place::Turn];
+        let places = [PlaceInRun::First, PlaceInRun::Turn, PlaceInRun::Middle, PlaceInRun::Turn];
         commit(store, &[created(1, 10)]);
         commit(store, &[1, 2, 3, 4].map(|seq| message(seq, seq * 1000, Some(number(1)), places[seq as usize - 1])));
         commit(store, &messages([5, 6]));
@@ -339,7 +344,7 @@ fn what_outlasts_the_floor_goes_when_its_time_has_come() {
         trim(store, one, 6000);
         assert_eq!((seqs(store), seqs_of_run(store, 1)), (vec![6], vec![1, 2, 4]));
 
-        commit(store, &[message(7, 7000, Some(number(1)), Place::Last), ended(1, 7)]);
+        commit(store, &[message(7, 7000, Some(number(1)), PlaceInRun::Last), ended(1, 7)]);
         assert_eq!(seqs_of_run(store, 1), [1, 7]);
         commit(store, &messages([8]));
         trim(store, one, 8000);
@@ -354,10 +359,14 @@ fn what_outlasts_the_floor_goes_when_its_time_has_come() {
 #[test]
 fn messages_of_a_run_that_is_gone_stay_their_projects() {
     with_each(|store| {
-        commit(store, &[created(1, 10), message(1, 1000, Some(number(1)), Place::First)]);
+        commit(store, &[created(1, 10), message(1, 1000, Some(number(1)), PlaceInRun::First)]);
         commit(
             store,
-            &[message(2, 2000, Some(number(1)), Place::Last), ended(1, 2), message(3, 3000, None, Place::Middle)],
+            &[
+                message(2, 2000, Some(number(1)), PlaceInRun::Last),
+                ended(1, 2),
+                message(3, 3000, None, PlaceInRun::Middle),
+            ],
         );
         trim(store, Retention { runs: 0, ..KEEP_ALL }, 3000);
         assert_eq!((seqs(store), seqs_of_run(store, 1)), (vec![1, 2, 3], vec![]));
@@ -436,7 +445,7 @@ fn a_key_that_is_used_anew_is_the_newer_calls() {
 #[test]
 fn an_idempotency_key_went_with_its_run() {
     with_each(|store| {
-        let last = message(1, 1000, Some(number(1)), Place::Last);
+        let last = message(1, 1000, Some(number(1)), PlaceInRun::Last);
         commit(store, &[created(1, 0), key("kx", 1000, 5), last, ended(1, 1)]);
         trim(store, Retention { runs: 0, messages: 0, ..KEEP_ALL }, 2000);
         assert!(listed(store).is_empty());
@@ -461,7 +470,7 @@ fn a_project_that_holds_nothing_is_its_newest_seq_until_its_time_is_over() {
         commit(store, &messages(1..=3));
         commit(store, &[created(1, 0), key("kx", 3000, 0)]);
         assert_eq!((trim(store, none, 4000), kept(store)), (vec![], "p".to_owned()), "it has a run");
-        commit(store, &[message(4, 4000, Some(number(1)), Place::Last), ended(1, 4)]);
+        commit(store, &[message(4, 4000, Some(number(1)), PlaceInRun::Last), ended(1, 4)]);
         assert_eq!(trim(store, Retention { runs: 0, ..none }, 5000), [project()]);
         assert_eq!((kept(store), remains(store), store.floor(&project())), (String::new(), Some(4), Ok(5)));
         assert_eq!(trim(store, none, 6000), [], "it is told once");
@@ -480,7 +489,7 @@ fn a_project_that_holds_nothing_is_its_newest_seq_until_its_time_is_over() {
             seq: 1,
             at: Timestamp::from_millis(1 << 40),
             run: None,
-            place: Place::Middle,
+            place: PlaceInRun::Middle,
             json: b"{}".as_slice().into(),
         };
         commit(store, &[Write::Message(other, named(1))]);

@@ -20,7 +20,7 @@ pub(crate) const TTL_MS: u64 = 15_000;
 pub(crate) type Identity = Arc<AtomicUsize>;
 
 /// The answer to a wish, where there is one.
-type Settled = Option<Arc<[u8]>>;
+type KeptAnswer = Option<Arc<[u8]>>;
 
 /// See the top of this file.
 #[derive(Default)]
@@ -33,7 +33,7 @@ pub(crate) struct Engine {
     spent: BTreeSet<String>,
     outgoing: BTreeMap<u64, Outgoing>,
     newest_outgoing: u64,
-    wishes: BTreeMap<WishId, (WishRow, Settled)>,
+    wishes: BTreeMap<WishId, (WishRow, KeptAnswer)>,
     /// Who has written each message.
     authors: BTreeMap<(ProjectId, u64), usize>,
     /// The project of each run.
@@ -113,9 +113,9 @@ impl Engine {
                 Write::Plan(change) => drop(raised.insert(change.name().0.clone())),
                 Write::Drained(ids) => ids.iter().for_each(|id| drop(self.outgoing.remove(id))),
                 Write::Wish(row) => drop(self.wishes.insert(row.id, ((**row).clone(), None))),
-                Write::WishSettled { id, answer } => {
-                    if let Some((_, settled)) = self.wishes.get_mut(id) {
-                        *settled = Some(answer.clone());
+                Write::WishAnswered { id, answer } => {
+                    if let Some((_, kept)) = self.wishes.get_mut(id) {
+                        *kept = Some(answer.clone());
                     }
                 }
                 write => self.spent.extend(nonce(write)),
@@ -262,7 +262,7 @@ impl<S: Store> Tail for FakeTail<S> {
         Ok(Hints::default())
     }
 
-    fn behind(&mut self, standings: &[Standing], _bytes_max: usize) -> Result<Vec<Followed>, StoreError> {
+    fn changes_since(&mut self, standings: &[Standing], _bytes_max: usize) -> Result<Vec<Followed>, StoreError> {
         self.disk.with(|shared| {
             shared.admit(Call::Read)?;
             let mut all = Vec::new();
@@ -289,13 +289,13 @@ impl<S: Store> Tail for FakeTail<S> {
             let engine = shared.engine.as_ref().expect("it is shared");
             let rows = engine.wishes.values();
             let open = rows.filter(|(row, answer)| answer.is_none() && shared.nodes.get(&row.number) == Some(&me));
-            let settled = waiting.iter().filter_map(|id| {
+            let answered = waiting.iter().filter_map(|id| {
                 let (row, answer) = engine.wishes.get(id)?;
                 let ended = shared.store.ends(row.number).ok()?.is_none_or(|ends| ends.last.is_some());
                 let over = || ended.then(|| Arc::from([].as_slice()));
                 Some((*id, answer.clone().or_else(over)?))
             });
-            Ok(Wishes { open: open.map(|(row, _)| row.clone()).collect(), settled: settled.collect() })
+            Ok(Wishes { open: open.map(|(row, _)| row.clone()).collect(), answered: answered.collect() })
         })
     }
 

@@ -402,7 +402,7 @@ impl<S: Store> Store for FaultyStore<S> {
         self.call(Call::Read)?.store.reader()
     }
 
-    fn standings_behind(&self, after: Option<&ProjectId>, limit: usize) -> Result<Vec<Standing>, StoreError> {
+    fn standings_after(&self, after: Option<&ProjectId>, limit: usize) -> Result<Vec<Standing>, StoreError> {
         let recovered = self.recover()?.projects.into_iter();
         let behind = recovered.filter(|it| after.is_none_or(|after| it.project > *after)).take(limit);
         let standing =

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use super::conformance::{commit, open, trim};
 use super::lookup::page_cache::Stretch;
 use super::lookup::{Found, Lookup};
-use super::store::{History, Place, Reader, Retention, Store, StoreError, Write};
+use super::store::{History, PlaceInRun, Reader, Retention, Store, StoreError, Write};
 use super::testing::{
     KEEP_ALL, TempDir, created, ended, everything, message, messages, number, number_of, project, reply_to, run_id,
     step, subscribe,
@@ -81,12 +81,12 @@ fn mixed() -> Vec<Write> {
     let mut writes = vec![created(1, 10), created(2, 10)];
     let of = |n: u64| Some(number(n));
     writes.extend((1..=30).map(|seq| match seq {
-        3 => message(seq, seq * 1000, of(1), Place::First),
-        4 => message(seq, seq * 1000, of(2), Place::First),
-        20 => message(seq, seq * 1000, of(1), Place::Last),
-        seq if seq % 3 == 0 && seq < 20 => message(seq, seq * 1000, of(1), Place::Turn),
-        seq if seq % 5 == 0 => message(seq, seq * 1000, of(2), Place::Middle),
-        seq => message(seq, seq * 1000, None, Place::Middle),
+        3 => message(seq, seq * 1000, of(1), PlaceInRun::First),
+        4 => message(seq, seq * 1000, of(2), PlaceInRun::First),
+        20 => message(seq, seq * 1000, of(1), PlaceInRun::Last),
+        seq if seq % 3 == 0 && seq < 20 => message(seq, seq * 1000, of(1), PlaceInRun::Turn),
+        seq if seq % 5 == 0 => message(seq, seq * 1000, of(2), PlaceInRun::Middle),
+        seq => message(seq, seq * 1000, None, PlaceInRun::Middle),
     }));
     writes.push(ended(1, 20));
     writes

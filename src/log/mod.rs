@@ -76,6 +76,6 @@ pub use store::{
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use store::{Identity, Seed};
 #[cfg(test)]
-pub(crate) use store::{Outgoing, Place, StoredMessage, Wishes};
+pub(crate) use store::{Outgoing, PlaceInRun, StoredMessage, Wishes};
 pub use thread::{LogHandle, start};
 pub use work::WorkCounts;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::store::{Flow, KeyRow, Place, Retention, RunRow, Store, StoredMessage, Times, Write};
+use super::store::{Flow, KeyRow, PlaceInRun, Retention, RunRow, Store, StoredMessage, Times, Write};
 use super::{Command, ReplyTo, RunNumber, Subscription};
 use crate::model::{ProjectId, RunId, RunStatus, SlabKey, StepId, Timestamp};
 
@@ -77,14 +77,14 @@ pub(super) fn at(ms: u64) -> Times {
 }
 
 /// A message of two bytes.
-pub(super) fn message(seq: u64, at: u64, run: Option<RunNumber>, place: Place) -> Write {
+pub(super) fn message(seq: u64, at: u64, run: Option<RunNumber>, place: PlaceInRun) -> Write {
     let json = b"{}".as_slice().into();
     Write::Message(StoredMessage { seq, at: Timestamp::from_millis(at), run, place, json }, project())
 }
 
 /// Messages of no run, each kept at a second of its number.
 pub(super) fn messages(seqs: impl IntoIterator<Item = u64>) -> Vec<Write> {
-    seqs.into_iter().map(|seq| message(seq, seq * 1000, None, Place::Middle)).collect()
+    seqs.into_iter().map(|seq| message(seq, seq * 1000, None, PlaceInRun::Middle)).collect()
 }
 
 pub(super) fn ended(n: u64, last_seq: u64) -> Write {

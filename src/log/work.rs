@@ -26,12 +26,12 @@ pub struct WorkCounts {
     /// Usage of attempts, by tool.
     usage: BTreeMap<Arc<str>, Usage>,
     /// The current contents when this was counted.
-    held: Held,
+    gauges: Gauges,
 }
 
 /// The current contents of a journal.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
+pub struct Gauges {
     /// Running and queued runs.
     pub open_runs: usize,
     /// Steps that wait for a decision.
@@ -92,8 +92,8 @@ impl WorkCounts {
     }
 
     /// Sets the current contents.
-    pub fn note_held(&mut self, held: Held) {
-        self.held = held;
+    pub fn set_gauges(&mut self, gauges: Gauges) {
+        self.gauges = gauges;
     }
 
     /// Adds other counts, and takes over their current contents.
@@ -104,7 +104,7 @@ impl WorkCounts {
         self.commits += other.commits;
         self.messages += other.messages;
         other.usage.iter().for_each(|(tool, used)| self.count_usage(tool, used));
-        self.held = other.held;
+        self.gauges = other.gauges;
     }
 
     /// Whether nothing has been counted.
@@ -128,8 +128,8 @@ impl WorkCounts {
     }
 
     /// The current contents.
-    pub fn held(&self) -> Held {
-        self.held
+    pub fn gauges(&self) -> Gauges {
+        self.gauges
     }
 
     /// Runs, by status.

@@ -51,8 +51,8 @@ pub use parent::{CHILD_DEPTH_MAX, PLAN_TOOL, Parent, child_failure, child_output
 pub use plan::{
     Backoff, Concurrency, Draft, Earlier, Failure, ForEach, GROUP_CHARS_MAX, HANDLERS_TIMEOUT, INDEX_NAME, ISSUES_MAX,
     ITEMS_MAX, Issue, Issues, Items, KeptOutput, NOTED_REVISION, OnConflict, OnFailure, Overlap, Patched, Plan,
-    PlanSummary, RetryOf, RetryPolicy, ScheduleSpec, Scheduling, Step, StepPlace, Submission, SubmissionError,
-    is_noted, noted_document, open_change, shown_document, standing_document, unnoted_document, unplanned_document,
+    PlanSummary, RetryOf, RetryPolicy, ScheduleSpec, Scheduling, Step, StepPath, Submission, SubmissionError, is_noted,
+    noted_document, open_change, shown_document, standing_document, unnoted_document, unplanned_document,
 };
 pub use plan_changed::{FIRST_REVISION, PlanChange, PlanChanged, PlannedStep};
 pub use progress::{Cause, CauseKind, Progress, StepProgress, StepUpdate};

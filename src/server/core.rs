@@ -28,7 +28,7 @@ use super::metrics::{Gauges, Metrics};
 use super::refused::Limit;
 use super::replies::{Outbox, Replies};
 use super::socket::Socket;
-use super::sockets::{Owner, Sockets, Token};
+use super::sockets::{Owner, PollToken, Sockets};
 use super::tls::TlsCounts;
 use super::turns::Turns;
 use crate::api::{Api, Door};
@@ -168,7 +168,7 @@ impl<S: Socket> Server<S> {
     ///
     /// # Errors
     /// The socket, to be closed.
-    pub fn accept(&mut self, socket: S, peer: IpAddr, door: Door, now: Now) -> Result<Token, S> {
+    pub fn accept(&mut self, socket: S, peer: IpAddr, door: Door, now: Now) -> Result<PollToken, S> {
         let open = self.connections.len() + self.streams.len();
         let Some(Admitted { counted, is_proxy, beyond }) = self.admission.admit(peer, open) else {
             self.metrics.count_dropped(Limit::Reserve);
@@ -190,7 +190,7 @@ impl<S: Socket> Server<S> {
     }
 
     /// A socket that can't be watched is given up, with its connection or stream.
-    pub fn abandon(&mut self, token: Token) {
+    pub fn abandon(&mut self, token: PollToken) {
         match self.sockets.owner(token) {
             Some(Owner::Connection(index)) => self.connections.doom(index as usize),
             Some(Owner::Stream(index)) => self.streams.hangup(index as usize),
@@ -199,7 +199,7 @@ impl<S: Socket> Server<S> {
     }
 
     /// The socket that a token names.
-    pub fn socket(&mut self, token: Token) -> Option<&mut S> {
+    pub fn socket(&mut self, token: PollToken) -> Option<&mut S> {
         match self.sockets.owner(token)? {
             Owner::Connection(index) => self.connections.socket(index as usize),
             Owner::Stream(index) => self.streams.socket(index as usize),
@@ -207,7 +207,7 @@ impl<S: Socket> Server<S> {
     }
 
     /// A socket has something to read, or its other side has closed: then `is_closed`, and it is read to its end.
-    pub fn readable(&mut self, token: Token, is_closed: bool, now: Now) {
+    pub fn readable(&mut self, token: PollToken, is_closed: bool, now: Now) {
         match self.sockets.owner(token) {
             Some(Owner::Connection(index)) => self.read_connection(index as usize, is_closed, now),
             Some(Owner::Stream(index)) => self.read_stream(index as usize),
@@ -216,7 +216,7 @@ impl<S: Socket> Server<S> {
     }
 
     /// A socket takes bytes again.
-    pub fn writable(&mut self, token: Token, now: Now) {
+    pub fn writable(&mut self, token: PollToken, now: Now) {
         match self.sockets.owner(token) {
             Some(Owner::Connection(index)) => self.connections.writable(index as usize, now),
             Some(Owner::Stream(index)) => self.streams.writable(index as usize, now),
@@ -265,7 +265,7 @@ impl<S: Socket> Server<S> {
     /// Takes out what has ended in this turn.
     fn reap(&mut self, now: Now) {
         for (_, token, _) in self.streams.reap(now) {
-            self.sockets.remove(Token(token as usize));
+            self.sockets.remove(PollToken(token as usize));
         }
         self.connections.reap(|token| self.sockets.remove(token));
         self.sockets.shrink();
@@ -295,9 +295,9 @@ impl<S: Socket> Server<S> {
 
     /// Takes the sockets that were full for the first time: they are to be watched for room too from now on. Most never
     /// are, and watching all for it would cost each an event when it connects.
-    pub fn take_blocked(&mut self) -> Vec<Token> {
+    pub fn take_blocked(&mut self) -> Vec<PollToken> {
         let mut blocked = self.connections.take_blocked();
-        blocked.extend(self.streams.take_blocked().into_iter().map(|token| Token(token as usize)));
+        blocked.extend(self.streams.take_blocked().into_iter().map(|token| PollToken(token as usize)));
         blocked
     }
 
@@ -318,9 +318,9 @@ impl<S: Socket> Server<S> {
         self.is_drained
     }
 
-    /// Whether the log has room for what comes.
-    pub fn set_behind(&mut self, is_behind: bool) {
-        self.admission.set_log_behind(is_behind);
+    /// Whether the queue of the log is full.
+    pub fn set_log_full(&mut self, is_full: bool) {
+        self.admission.set_log_full(is_full);
     }
 
     /// Rounds of writes have ended; `clock` tells when.
@@ -353,7 +353,7 @@ impl<S: Socket> Server<S> {
     }
 
     /// What another process has read of a connection, before it passed that on.
-    pub fn feed(&mut self, token: Token, input: &[u8], now: Now) {
+    pub fn feed(&mut self, token: PollToken, input: &[u8], now: Now) {
         let Some(Owner::Connection(index)) = self.sockets.owner(token) else { return };
         if !input.is_empty() {
             self.connections.feed(index as usize, input);

@@ -20,7 +20,7 @@ use super::jwks::Asks;
 use super::listen::{Listeners, WAKER, Way};
 use super::passed::PassedConnection;
 use super::socket::ClientSocket;
-use super::sockets::Token;
+use super::sockets::PollToken;
 use super::tls::Tls;
 use crate::executor::ExecutorHandle;
 use crate::log::{Command, LogHandle};
@@ -299,7 +299,7 @@ impl<C: Control> EventLoop<C> {
         if let Some(index) = self.listeners.index_of(event.token()) {
             return self.accept(index, now);
         }
-        let token = Token(event.token().0);
+        let token = PollToken(event.token().0);
         let is_closed = event.is_read_closed() || event.is_error();
         if event.is_readable() || is_closed {
             self.server.readable(token, is_closed, now);
@@ -334,7 +334,7 @@ impl<C: Control> EventLoop<C> {
         self.accept_again_at = Some(now.mono);
     }
 
-    fn take_in(&mut self, socket: TcpStream, peer: IpAddr, way: Way, now: Now) -> Option<Token> {
+    fn take_in(&mut self, socket: TcpStream, peer: IpAddr, way: Way, now: Now) -> Option<PollToken> {
         let tls = self.tls.as_ref().filter(|_| way.is_tls);
         // With TLS there may be something to write of which the server knows nothing.
         let interest = if way.is_tls { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
@@ -417,8 +417,8 @@ impl<C: Control> EventLoop<C> {
         }
         if !self.unsent.is_empty() {
             self.unsent = self.hands.send(std::mem::take(&mut self.unsent)).err().unwrap_or_default();
-            let is_behind = !self.unsent.is_empty();
-            self.server.set_behind(is_behind);
+            let is_full = !self.unsent.is_empty();
+            self.server.set_log_full(is_full);
         }
         self.server.metrics.log_waiting = self.hands.log.waiting();
         self.server.metrics.inbox_waiting = self.inbox.waiting();

@@ -187,7 +187,7 @@ impl Metrics {
             given_up,
         );
         let help = "Webhook events dropped because too many were queued (limits.webhook_events).";
-        page.counter("stepcast_webhook_dropped_total", help, self.work.held().webhooks_dropped);
+        page.counter("stepcast_webhook_dropped_total", help, self.work.gauges().webhooks_dropped);
         page.0
     }
 
@@ -330,19 +330,19 @@ impl Metrics {
     }
 
     fn render_work(&self, page: &mut Page) {
-        let (runs, held) = (self.work.runs(), self.work.held());
+        let (runs, gauges) = (self.work.runs(), self.work.gauges());
         page.labelled("stepcast_runs_total", "Runs that have started, completed or failed, by status.", "status", runs);
-        page.gauge("stepcast_runs_open", "Current number of running and queued runs.", held.open_runs);
+        page.gauge("stepcast_runs_open", "Current number of running and queued runs.", gauges.open_runs);
         page.gauge(
             "stepcast_projects",
             "Current number of projects that have messages, runs or subscribers.",
-            held.projects,
+            gauges.projects,
         );
         let help = "Memory used by the idempotency keys of the last 24 hours, in bytes (limits.idempotency_bytes).";
-        page.gauge("stepcast_idempotency_bytes", help, usize::try_from(held.key_bytes).unwrap_or(usize::MAX));
+        page.gauge("stepcast_idempotency_bytes", help, usize::try_from(gauges.key_bytes).unwrap_or(usize::MAX));
         let steps = self.work.steps();
         page.labelled("stepcast_steps_total", "Status changes of steps, by new status.", "status", steps);
-        page.gauge("stepcast_steps_waiting", "Current number of steps that wait for a decision.", held.steps_waiting);
+        page.gauge("stepcast_steps_waiting", "Current number of steps that wait for a decision.", gauges.steps_waiting);
         let help = "Decisions of waiting steps, by decision (expired: nobody decided in time).";
         page.labelled("stepcast_decisions_total", help, "decision", self.work.decisions());
         let help = "Batches committed to the store.";

@@ -77,7 +77,7 @@ pub(crate) use settings::{check_settings, claim_rules, declare_tools};
 #[cfg(test)]
 use socket::Socket;
 #[cfg(test)]
-use sockets::Token;
+use sockets::PollToken;
 pub use start::Builder;
 pub use tls::Tls;
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::admission::{Count, Place};
+use super::admission::{Count, Permit};
 use super::allowance::Allowance;
 use crate::api::{Ask, OUTPUT_PIECE_BYTES, PlanRequest};
 use crate::auth::TicketNote;
@@ -140,8 +140,8 @@ impl Replies {
         self.bundles.push_back(to);
     }
 
-    /// The next of those for whom it may be asked now, and its place among those for whom it is.
-    pub(super) fn next_bundle(&mut self, now: Now) -> Option<(SlabKey, Place)> {
+    /// The next of those for whom it may be asked now, and a permit for the question.
+    pub(super) fn next_bundle(&mut self, now: Now) -> Option<(SlabKey, Permit)> {
         let to = if self.has_next_bundle(now) { self.bundles.pop_front()? } else { return None };
         if self.bundles.is_empty() {
             self.bundles.shrink_to_fit();

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use slab::Slab;
 
-use super::admission::{Counted, Place};
+use super::admission::{Counted, Permit};
 
 /// Which socket: what the poll knows it by. It keeps its token when its connection becomes a stream, so that the poll
 /// need not be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Token(pub usize);
+pub struct PollToken(pub usize);
 
 /// Whose a socket is, by its place in that slab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,14 +28,14 @@ struct Open {
     owner: Owner,
     /// What it counts for: an address, or the reserve.
     counted: Option<Counted>,
-    /// Its place among the streams of its token.
-    _stream: Option<Place>,
+    /// Its permit among the streams of its auth token.
+    _stream: Option<Permit>,
 }
 
 impl Sockets {
     /// The token that the next socket will have.
-    pub(super) fn next_token(&self) -> Token {
-        Token(self.open.vacant_key())
+    pub(super) fn next_token(&self) -> PollToken {
+        PollToken(self.open.vacant_key())
     }
 
     /// A connection's socket gets the [next](Self::next_token) token.
@@ -43,28 +43,28 @@ impl Sockets {
         self.open.insert(Open { owner: Owner::Connection(connection as u32), counted, _stream: None });
     }
 
-    pub(super) fn owner(&self, token: Token) -> Option<Owner> {
+    pub(super) fn owner(&self, token: PollToken) -> Option<Owner> {
         self.open.get(token.0).map(|open| open.owner)
     }
 
     /// The socket counts for something else, or for nothing.
-    pub(super) fn count_for(&mut self, token: Token, counted: Option<Counted>) {
+    pub(super) fn count_for(&mut self, token: PollToken, counted: Option<Counted>) {
         self.open[token.0].counted = counted;
     }
 
     /// The address that the socket counts for, if it does for any.
-    pub(super) fn address(&self, token: Token) -> Option<IpAddr> {
+    pub(super) fn address(&self, token: PollToken) -> Option<IpAddr> {
         self.open.get(token.0)?.counted.as_ref()?.address()
     }
 
     /// The socket is a stream's from now on.
-    pub(super) fn hand_to_stream(&mut self, token: Token, stream: usize, place: Option<Place>) {
+    pub(super) fn hand_to_stream(&mut self, token: PollToken, stream: usize, permit: Option<Permit>) {
         let open = &mut self.open[token.0];
-        (open.owner, open._stream) = (Owner::Stream(stream as u32), place);
+        (open.owner, open._stream) = (Owner::Stream(stream as u32), permit);
     }
 
-    /// The socket is closed, and its places are given back.
-    pub(super) fn remove(&mut self, token: Token) {
+    /// The socket is closed, and its permits are given back.
+    pub(super) fn remove(&mut self, token: PollToken) {
         self.open.remove(token.0);
     }
 

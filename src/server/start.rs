@@ -266,7 +266,7 @@ fn open_journal(
     let read_plan = Box::new(move |document: &[u8]| read_document(document, &plans));
     let journal = Journal::open_telling(webhooks(config), store, signer, journal_limits(config), read_plan, now);
     let (journal, mut left) = journal.map_err(|error| StartError(error.to_string()))?;
-    left.deliveries.push(Delivery::Worked(journal.held()));
+    left.deliveries.push(Delivery::Worked(journal.work()));
     if !left.orders.is_empty() {
         ::log::info!("continuing {} runs that were active when the server stopped", left.orders.len());
     }

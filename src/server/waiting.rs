@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::admission::{Metered, Place};
+use super::admission::{Metered, Permit};
 use super::exchange::Exchange;
 use crate::api::{ChangeRequest, Otherwise, Render, RerunRequest, StoredRun};
 use crate::auth::Spending;
@@ -40,8 +40,8 @@ pub(super) enum What {
         wanted: Arc<Subscription>,
         /// The ticket that it spends.
         spends: Option<Spending>,
-        /// Its place among those of its token.
-        place: Option<Place>,
+        /// Its permit among the streams of its auth token.
+        permit: Option<Permit>,
         /// What is done where its run is not known.
         otherwise: Option<Otherwise>,
         /// The room that this takes.
@@ -59,10 +59,10 @@ pub(super) struct WaitingBundle {
     pub(super) wanted: Arc<BundleSubscription>,
     /// Where it begins in each, so far as that is known; of none before the log is asked.
     pub(super) starts: Vec<Option<StartingPosition>>,
-    /// Its place among those that the log is asked for.
-    pub(super) asking: Option<Place>,
+    /// Its permit among the questions to the log.
+    pub(super) asking: Option<Permit>,
     /// The ticket that it spends.
     pub(super) spends: Option<Spending>,
-    /// Its place among those of its token.
-    pub(super) place: Option<Place>,
+    /// Its permit among the streams of its auth token.
+    pub(super) permit: Option<Permit>,
 }

@@ -104,7 +104,7 @@ impl Backlog {
                 self.newest,
                 frames.first_seq
             );
-            self.start_again_behind(frames.first_seq - 1);
+            self.restart_after(frames.first_seq - 1);
         }
         let known = usize::try_from((self.newest + 1).saturating_sub(frames.first_seq)).unwrap_or(usize::MAX);
         if known >= frames.marks.len() {
@@ -126,7 +126,7 @@ impl Backlog {
     /// known of between the two replaces what there is.
     pub fn append_row(&mut self, row: &Row) {
         if row.after > self.newest {
-            self.start_again_behind(row.after);
+            self.restart_after(row.after);
         }
         let known = row.marks.partition_point(|mark| mark.seq <= self.newest);
         let from = known.checked_sub(1).map_or(0, |last| row.marks[last].end);
@@ -154,7 +154,7 @@ impl Backlog {
     }
 
     /// Lets everything go; what comes behind this position is next.
-    pub(super) fn start_again_behind(&mut self, position: u64) {
+    pub(super) fn restart_after(&mut self, position: u64) {
         self.base += self.bytes.len() as u64;
         self.bytes.clear();
         self.marks.clear();
@@ -193,7 +193,7 @@ impl Backlog {
     }
 
     /// Everything behind `cursor`, or nothing where it has been left behind. Empty where it has everything.
-    pub fn behind(&self, cursor: Cursor) -> Option<&[u8]> {
+    pub fn bytes_after(&self, cursor: Cursor) -> Option<&[u8]> {
         if cursor.seq >= self.newest {
             return Some(&[]);
         }
@@ -202,7 +202,7 @@ impl Backlog {
     }
 
     /// The next message behind message `seq`, whole.
-    pub fn frame_behind(&self, seq: u64) -> Option<Frame<'_>> {
+    pub fn frame_after(&self, seq: u64) -> Option<Frame<'_>> {
         let index = self.messages_up_to(seq)?;
         let mark = self.marks.get(index)?;
         let to = (mark.end - self.base) as usize;
@@ -260,14 +260,14 @@ mod tests {
     #[test]
     fn everything_behind_a_cursor_is_one_slice() {
         let mut backlog = Backlog::new(frames(1, &[]));
-        assert_eq!((backlog.newest(), backlog.behind(Cursor::after(0))), (0, Some(&b""[..])));
+        assert_eq!((backlog.newest(), backlog.bytes_after(Cursor::after(0))), (0, Some(&b""[..])));
         backlog.append(&frames(1, &["one", "two"]));
         backlog.append(&frames(2, &["two", "three"]));
         assert_eq!(backlog.newest(), 3);
-        assert_eq!(backlog.behind(Cursor::after(0)), Some(&b"onetwothree"[..]));
-        assert_eq!(backlog.behind(Cursor { seq: 1, sent: 2 }), Some(&b"othree"[..]));
-        assert_eq!(backlog.behind(Cursor::after(3)), Some(&b""[..]));
-        assert_eq!(backlog.behind(Cursor::after(9)), Some(&b""[..]), "a cursor ahead waits");
+        assert_eq!(backlog.bytes_after(Cursor::after(0)), Some(&b"onetwothree"[..]));
+        assert_eq!(backlog.bytes_after(Cursor { seq: 1, sent: 2 }), Some(&b"othree"[..]));
+        assert_eq!(backlog.bytes_after(Cursor::after(3)), Some(&b""[..]));
+        assert_eq!(backlog.bytes_after(Cursor::after(9)), Some(&b""[..]), "a cursor ahead waits");
     }
 
     #[test]
@@ -290,14 +290,14 @@ mod tests {
     fn what_is_trimmed_is_out_of_reach_and_the_newest_stays() {
         let mut backlog = Backlog::new(frames(1, &["aaaa", "bbbb", "cccc"]));
         backlog.trim(8);
-        assert_eq!(backlog.behind(Cursor::after(0)), None);
-        assert_eq!(backlog.behind(Cursor::after(1)), Some(&b"bbbbcccc"[..]));
+        assert_eq!(backlog.bytes_after(Cursor::after(0)), None);
+        assert_eq!(backlog.bytes_after(Cursor::after(1)), Some(&b"bbbbcccc"[..]));
         assert!(!backlog.reaches(0) && backlog.reaches(1));
         backlog.trim(0);
         assert_eq!((backlog.bytes(), backlog.newest()), (4, 3));
         backlog.append(&frames(4, &["dd"]));
-        assert_eq!(backlog.behind(Cursor::after(2)), Some(&b"ccccdd"[..]));
-        assert_eq!(backlog.frame_behind(3).map(|frame| frame.bytes), Some(&b"dd"[..]));
+        assert_eq!(backlog.bytes_after(Cursor::after(2)), Some(&b"ccccdd"[..]));
+        assert_eq!(backlog.frame_after(3).map(|frame| frame.bytes), Some(&b"dd"[..]));
     }
 
     #[test]
@@ -305,11 +305,11 @@ mod tests {
         let mut backlog = Backlog::new(frames(1, &["one", "two"]));
         backlog.append(&frames(5, &["five"]));
         assert_eq!((backlog.newest(), backlog.bytes()), (5, 4));
-        assert_eq!(backlog.behind(Cursor::after(2)), None, "read on from the log");
-        assert_eq!(backlog.behind(Cursor { seq: 1, sent: 1 }), None);
-        assert_eq!(backlog.behind(Cursor::after(4)), Some(&b"five"[..]));
+        assert_eq!(backlog.bytes_after(Cursor::after(2)), None, "read on from the log");
+        assert_eq!(backlog.bytes_after(Cursor { seq: 1, sent: 1 }), None);
+        assert_eq!(backlog.bytes_after(Cursor::after(4)), Some(&b"five"[..]));
         backlog.append(&frames(6, &["six"]));
-        assert_eq!(backlog.behind(Cursor::after(4)), Some(&b"fivesix"[..]));
+        assert_eq!(backlog.bytes_after(Cursor::after(4)), Some(&b"fivesix"[..]));
     }
 
     #[test]
@@ -319,8 +319,8 @@ mod tests {
             backlog.append(&frames(seq, &[""]));
             backlog.trim(1000);
         }
-        assert_eq!((backlog.newest(), backlog.behind(Cursor::after(99_999))), (100_000, Some(&b""[..])));
-        assert_eq!(backlog.behind(Cursor::after(0)), None);
+        assert_eq!((backlog.newest(), backlog.bytes_after(Cursor::after(99_999))), (100_000, Some(&b""[..])));
+        assert_eq!(backlog.bytes_after(Cursor::after(0)), None);
         assert!(backlog.memory() < 128 * 1024, "{} bytes", backlog.memory());
     }
 
@@ -341,9 +341,9 @@ mod tests {
         backlog.append_row(&row(10, &[(12, "aa"), (20, "bbb")], 25));
         assert_eq!(backlog.newest(), 25);
         for (seq, expected) in [(10, "aabbb"), (11, "aabbb"), (12, "bbb"), (19, "bbb"), (20, ""), (25, ""), (30, "")] {
-            assert_eq!(backlog.behind(Cursor::after(seq)), Some(expected.as_bytes()), "behind {seq}");
+            assert_eq!(backlog.bytes_after(Cursor::after(seq)), Some(expected.as_bytes()), "behind {seq}");
         }
-        assert_eq!(backlog.behind(Cursor::after(9)), None);
+        assert_eq!(backlog.bytes_after(Cursor::after(9)), None);
         for (from, written, expected) in [
             (10, 1, (Cursor { seq: 10, sent: 1 }, 0)),
             (11, 1, (Cursor { seq: 11, sent: 1 }, 0)),
@@ -354,13 +354,16 @@ mod tests {
         ] {
             assert_eq!(backlog.advance(Cursor::after(from), written), expected, "{written} bytes behind {from}");
         }
-        assert_eq!(backlog.frame_behind(13).map(|frame| (frame.seq, frame.bytes)), Some((20, &b"bbb"[..])));
+        assert_eq!(backlog.frame_after(13).map(|frame| (frame.seq, frame.bytes)), Some((20, &b"bbb"[..])));
         backlog.append_row(&row(15, &[(20, "bbb"), (26, "c")], 26));
-        assert_eq!(backlog.behind(Cursor::after(25)), Some(&b"c"[..]));
+        assert_eq!(backlog.bytes_after(Cursor::after(25)), Some(&b"c"[..]));
         backlog.trim(3);
-        assert_eq!((backlog.behind(Cursor::after(19)), backlog.behind(Cursor::after(20))), (None, Some(&b"c"[..])));
+        assert_eq!(
+            (backlog.bytes_after(Cursor::after(19)), backlog.bytes_after(Cursor::after(20))),
+            (None, Some(&b"c"[..]))
+        );
         backlog.append_row(&row(40, &[(41, "d")], 41));
-        assert_eq!(backlog.behind(Cursor::after(26)), None, "read on from the log");
+        assert_eq!(backlog.bytes_after(Cursor::after(26)), None, "read on from the log");
     }
 
     #[test]

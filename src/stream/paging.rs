@@ -32,21 +32,21 @@ pub(super) struct Paging {
     /// Each stream at most once; some may have ended since.
     waiting: VecDeque<SlabKey>,
     in_flight: usize,
-    held: Arc<Held>,
+    memory: Arc<PageMemory>,
 }
 
-/// What streams hold. They are all the manager's, and it runs on one thread; the counters are atomic because it may move
+/// The memory of the pages of all streams. The counters are atomic because the manager, which runs on one thread, may move
 /// to another.
 #[derive(Debug, Default)]
-struct Held {
+struct PageMemory {
     bytes: AtomicUsize,
     streams: AtomicUsize,
 }
 
-/// A stream's part of what is held, given back when it is dropped: whatever ends the stream, nothing is forgotten.
+/// The part of a stream in that memory. Dropping it gives the part back, however the stream ends.
 #[derive(Debug)]
-pub(super) struct Lease {
-    held: Arc<Held>,
+pub(super) struct PageReservation {
+    memory: Arc<PageMemory>,
     bytes: usize,
 }
 
@@ -71,12 +71,12 @@ impl Paging {
     }
 
     /// A page is asked for: how large it may be, to be held by its stream.
-    pub(super) fn ask(&mut self) -> Lease {
+    pub(super) fn ask(&mut self) -> PageReservation {
         let bytes = self.page_bytes();
         self.in_flight += 1;
-        self.held.streams.fetch_add(1, Ordering::Relaxed);
-        self.held.bytes.fetch_add(bytes, Ordering::Relaxed);
-        Lease { held: self.held.clone(), bytes }
+        self.memory.streams.fetch_add(1, Ordering::Relaxed);
+        self.memory.bytes.fetch_add(bytes, Ordering::Relaxed);
+        PageReservation { memory: self.memory.clone(), bytes }
     }
 
     /// What was asked for has come, whether its stream is still there or not.
@@ -85,35 +85,35 @@ impl Paging {
     }
 
     fn page_bytes(&self) -> usize {
-        let streams = self.held.streams.load(Ordering::Relaxed) + self.waiting.len() + 1;
-        let left = HELD_BYTES_MAX.saturating_sub(self.held.bytes.load(Ordering::Relaxed));
+        let streams = self.memory.streams.load(Ordering::Relaxed) + self.waiting.len() + 1;
+        let left = HELD_BYTES_MAX.saturating_sub(self.memory.bytes.load(Ordering::Relaxed));
         (HELD_BYTES_MAX / streams).min(left / LEFT_PART).clamp(PAGE_BYTES_MIN, PAGE_BYTES_MAX)
     }
 
     /// Streams that wait, pages on their way, bytes held.
     #[cfg(test)]
     pub(super) fn counts(&self) -> (usize, usize, usize) {
-        (self.waiting.len(), self.in_flight, self.held.bytes.load(Ordering::Relaxed))
+        (self.waiting.len(), self.in_flight, self.memory.bytes.load(Ordering::Relaxed))
     }
 }
 
-impl Lease {
+impl PageReservation {
     /// The most bytes that the page may have.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The page has come, and is this large.
-    pub(super) fn settle(&mut self, bytes: usize) {
-        self.held.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.held.bytes.fetch_sub(std::mem::replace(&mut self.bytes, bytes), Ordering::Relaxed);
+    /// Sets the size to that of the page that has come.
+    pub(super) fn resize(&mut self, bytes: usize) {
+        self.memory.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.memory.bytes.fetch_sub(std::mem::replace(&mut self.bytes, bytes), Ordering::Relaxed);
     }
 }
 
-impl Drop for Lease {
+impl Drop for PageReservation {
     fn drop(&mut self) {
-        self.held.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.held.streams.fetch_sub(1, Ordering::Relaxed);
+        self.memory.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.memory.streams.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -129,11 +129,11 @@ mod tests {
     fn whoever_came_first_is_first_and_few_are_on_their_way() {
         let mut paging = Paging::default();
         (0..3 * PAGES_IN_FLIGHT_MAX).for_each(|n| paging.wait(key(n)));
-        let mut leases: Vec<Lease> = Vec::new();
+        let mut reservations: Vec<PageReservation> = Vec::new();
         let mut asked = Vec::new();
         while let Some(stream) = paging.next(PAGES_IN_FLIGHT_MAX) {
             asked.push(stream);
-            leases.push(paging.ask());
+            reservations.push(paging.ask());
         }
         assert_eq!(asked, (0..PAGES_IN_FLIGHT_MAX).map(key).collect::<Vec<_>>());
         paging.answered();
@@ -159,24 +159,26 @@ mod tests {
     #[test]
     fn streams_that_take_nothing_hold_a_bounded_sum_and_leave_something_for_the_next() {
         let mut paging = Paging::default();
-        let leases: Vec<Lease> = (0..10_000).map(|_| paging.ask()).collect();
+        let reservations: Vec<PageReservation> = (0..10_000).map(|_| paging.ask()).collect();
         let held = paging.counts().2;
-        assert_eq!(held, leases.iter().map(Lease::bytes).sum::<usize>());
+        assert_eq!(held, reservations.iter().map(PageReservation::bytes).sum::<usize>());
         assert!(held <= HELD_BYTES_MAX + 10_000 * PAGE_BYTES_MIN, "{held}");
-        assert!(leases.iter().all(|lease| (PAGE_BYTES_MIN..=PAGE_BYTES_MAX).contains(&lease.bytes())));
-        drop(leases);
+        assert!(
+            reservations.iter().all(|reservation| (PAGE_BYTES_MIN..=PAGE_BYTES_MAX).contains(&reservation.bytes()))
+        );
+        drop(reservations);
         assert_eq!((paging.counts().2, paging.ask().bytes()), (0, PAGE_BYTES_MAX), "all of it comes back");
     }
 
     #[test]
     fn what_is_held_is_what_came_and_not_what_was_asked_for() {
         let mut paging = Paging::default();
-        let mut lease = paging.ask();
-        lease.settle(100);
+        let mut reservation = paging.ask();
+        reservation.resize(100);
         assert_eq!(paging.counts().2, 100);
-        lease.settle(1 << 20);
+        reservation.resize(1 << 20);
         assert_eq!(paging.counts().2, 1 << 20, "one message may be larger than a page");
-        drop(lease);
+        drop(reservation);
         assert_eq!(paging.counts().2, 0);
     }
 }

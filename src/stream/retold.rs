@@ -24,7 +24,7 @@ pub(super) struct Retold {
 
 impl Retold {
     /// One that has told everything up to `position`.
-    pub(super) fn behind(position: u64, project: u32, run: RunNumber, format: Format) -> Self {
+    pub(super) fn after(position: u64, project: u32, run: RunNumber, format: Format) -> Self {
         let backlog = Backlog::after(position);
         Self { project, run, format, backlog, heard: position, is_asked: false, has_end: false }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::backlog::{Backlog, Cursor};
 use super::bundle::Apart;
-use super::paging::Lease;
+use super::paging::PageReservation;
 use crate::formats::Names;
 use crate::http::{Coding, sse};
 use crate::log::{RunNumber, SharedBytes};
@@ -145,7 +145,7 @@ pub(super) struct Extra {
     /// It waits for a page of the log.
     pub(super) awaits_page: bool,
     /// The page that has been asked for, or has come and is not yet written.
-    pub(super) lease: Option<Lease>,
+    pub(super) reservation: Option<PageReservation>,
     pub(super) only_run: Option<RunNumber>,
     pub(super) heartbeat_as_message: bool,
     pub(super) coding: Coding,
@@ -285,7 +285,7 @@ impl<S: Write> Stream<S> {
             extra.pending = Pending::default();
             extra.pending_sent = 0;
             if !extra.awaits_page {
-                extra.lease = None;
+                extra.reservation = None;
             }
             if !extra.is_lasting() {
                 self.extra = None;
@@ -300,7 +300,7 @@ impl<S: Write> Stream<S> {
         let (mut gathered, mut end) = (0, backlog.newest());
         let (mut bytes, mut is_over) = (Vec::new(), false);
         let extra = self.extra();
-        while let Some(frame) = backlog.frame_behind(seq) {
+        while let Some(frame) = backlog.frame_after(seq) {
             seq = frame.seq;
             if extra.only_run.is_some() && frame.run != extra.only_run {
                 continue;

@@ -176,9 +176,11 @@ impl Watched {
         let source = match wanted.view {
             View::Events => Source::Events { project },
             View::Text => Source::Lines { project, backlog: Box::new(Backlog::after(newest)) },
-            View::Items => Source::Items { project, backlog: Box::new(Backlog::after(with_items::behind(newest))) },
+            View::Items => {
+                Source::Items { project, backlog: Box::new(Backlog::after(with_items::position_after(newest))) }
+            }
             View::Format(format) => {
-                let mut retold = Retold::behind(wanted.after, project, wanted.run?, format);
+                let mut retold = Retold::after(wanted.after, project, wanted.run?, format);
                 // What came since that was made known where the stream begins was heard by nobody.
                 retold.hear(newest);
                 Source::Retold(Box::new(retold))

@@ -12,7 +12,7 @@ use crate::log::Frames;
 const ITEM_BITS: u32 = 24;
 
 /// The position right behind a message.
-pub(super) fn behind(seq: u64) -> u64 {
+pub(super) fn position_after(seq: u64) -> u64 {
     seq << ITEM_BITS
 }
 
@@ -23,15 +23,15 @@ pub(super) fn seq_at(position: u64) -> u64 {
 
 /// Where a stream goes on that has all messages up to `seq` and will be shown how the items are.
 pub(super) fn position_from(seq: u64, backlog: &Backlog) -> u64 {
-    let (right_behind, floor) = (behind(seq), backlog.floor());
-    if seq_at(floor) == seq { right_behind.max(floor) } else { right_behind }
+    let (right_after, floor) = (position_after(seq), backlog.floor());
+    if seq_at(floor) == seq { right_after.max(floor) } else { right_after }
 }
 
 /// Takes what comes next. What is there already is passed over, and a gap replaces it, as in any backlog.
 pub(super) fn append(backlog: &mut Backlog, frames: &Frames) {
     let before = frames.first_seq.saturating_sub(1);
     if before > seq_at(backlog.newest()) {
-        backlog.start_again_behind(behind(before));
+        backlog.restart_after(position_after(before));
     }
     let mut items = frames.items.iter().peekable();
     for place in 0..=frames.marks.len() {
@@ -41,7 +41,7 @@ pub(super) fn append(backlog: &mut Backlog, frames: &Frames) {
         {
             let start = last.checked_sub(1).map_or(0, |before| frames.marks[before].end);
             let mark = &frames.marks[last];
-            backlog.push(behind(seq), &frames.bytes[start..mark.end], mark.run, mark.is_last);
+            backlog.push(position_after(seq), &frames.bytes[start..mark.end], mark.run, mark.is_last);
         }
         while let Some(item) = items.next_if(|item| item.behind == place) {
             let position = backlog.newest() + 1;

@@ -59,7 +59,7 @@ impl Standing {
                 self.next_attempt_at = Some(self.next_attempt_at.map_or(*next_at, |at| at.min(*next_at)));
             }
             OutboxChange::LetGo(_) => (self.pending, self.next_attempt_at) = (0, None),
-            OutboxChange::Settled(_) | OutboxChange::Due(_) => self.pending = self.pending.saturating_sub(1),
+            OutboxChange::Done(_) | OutboxChange::Due(_) => self.pending = self.pending.saturating_sub(1),
         }
     }
 }

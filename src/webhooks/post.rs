@@ -190,7 +190,7 @@ impl Post {
     /// What became of these is kept.
     pub(super) fn kept(&mut self, change: &OutboxChange) {
         match change {
-            OutboxChange::Settled(id) | OutboxChange::PutOff { id, .. } => drop(self.on_their_way.remove(id)),
+            OutboxChange::Done(id) | OutboxChange::PutOff { id, .. } => drop(self.on_their_way.remove(id)),
             OutboxChange::LetGo(webhook) if *webhook == self.name => {
                 self.on_their_way.retain(|_, flight| *flight != Flight::Unkept);
             }
@@ -216,7 +216,7 @@ impl Post {
         let was_failing = std::mem::take(&mut self.is_failing);
         self.paused_until = None;
         let news = was_failing.then(|| format!("webhook {}: the receiver accepts events again", self.name));
-        Verdict { change: OutboxChange::Settled(id), fate: Fate::Delivered, news }
+        Verdict { change: OutboxChange::Done(id), fate: Fate::Delivered, news }
     }
 
     /// What Standard Webhooks has a sender do then.
@@ -254,7 +254,7 @@ impl Post {
             }
             None => {
                 let news = format!("webhook {name}: gave up on event {message_id} after {attempts} attempts: {why}");
-                Verdict { change: OutboxChange::Settled(id), fate: Fate::GivenUp, news: Some(news) }
+                Verdict { change: OutboxChange::Done(id), fate: Fate::GivenUp, news: Some(news) }
             }
         }
     }

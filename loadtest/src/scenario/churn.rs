@@ -50,7 +50,7 @@ fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
         let seen = come_and_go(options, &server, watch)?;
         let seconds = began.elapsed().as_secs_f64();
         let cpu_s = server.cpu_seconds().zip(cpu_before).map(|(after, before)| after - before);
-        settle(&server, before, watch)?;
+        wait_until_idle(&server, before, watch)?;
         let peak = sampler.map(|sampler| sampler.peak().0.anonymous_kib as f64);
         let left = server.memory().map(|memory| memory.anonymous_kib as f64);
         after_kib.extend(left);
@@ -83,7 +83,7 @@ fn come_and_go(options: &Options, server: &Server, watch: &mut Watch) -> Outcome
 }
 
 /// Waits until the server holds no descriptor more than before, and no longer changes in size.
-fn settle(server: &Server, descriptors: Option<usize>, watch: &mut Watch) -> Outcome<()> {
+fn wait_until_idle(server: &Server, descriptors: Option<usize>, watch: &mut Watch) -> Outcome<()> {
     let began = Instant::now();
     let is_late = || began.elapsed() > LETS_GO_WITHIN;
     let so_far = || format!("{:?} descriptors", server.descriptors());

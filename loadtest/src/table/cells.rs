@@ -32,15 +32,15 @@ pub struct Cell {
 pub struct Row {
     pub name: &'static str,
     pub unit: &'static str,
-    /// Where in the report it stands.
-    pub place: Place,
+    /// The value of the report that it shows.
+    pub source: ReportRef,
     /// What is to be reached.
     pub target: Target,
 }
 
-/// A place in a report.
+/// Refers to a value of a report.
 #[derive(Debug)]
-pub enum Place {
+pub enum ReportRef {
     /// A figure, by name.
     Figure(&'static str),
     /// The table of this title, its row of this number, this column.
@@ -97,17 +97,17 @@ const IDLE: &str = "idle streams";
 const HTTP: &str = "plain requests";
 
 const fn burst(name: &'static str, target: Target) -> Row {
-    Row { name, unit: "deliveries/s", place: Place::Cell(BURST, 0, "deliveries/s"), target }
+    Row { name, unit: "deliveries/s", source: ReportRef::Cell(BURST, 0, "deliveries/s"), target }
 }
 
 /// Deliveries are bounded by the generator too; processor time is the server's own.
 const fn burst_cpu(name: &'static str) -> Row {
-    let place = Place::Cell(BURST, 0, "CPU s/million");
-    Row { name, unit: "CPU s per million", place, target: Target::Less }
+    let source = ReportRef::Cell(BURST, 0, "CPU s/million");
+    Row { name, unit: "CPU s per million", source, target: Target::Less }
 }
 
 const fn steady(name: &'static str, target: Target) -> Row {
-    Row { name, unit: "CPU s per million", place: Place::Cell(STEADY, 0, "CPU s/million"), target }
+    Row { name, unit: "CPU s per million", source: ReportRef::Cell(STEADY, 0, "CPU s/million"), target }
 }
 
 const BURST_FULL: &str = "--seconds 4";
@@ -192,13 +192,13 @@ pub const ALL: &[Cell] = &[
             Row {
                 name: "50k deliveries/s, 1 project x 10,000: latency p50",
                 unit: "ms",
-                place: Place::Cell(STEADY, 0, "p50 ms"),
+                source: ReportRef::Cell(STEADY, 0, "p50 ms"),
                 target: Target::AtMostTimes(1.1, "floor"),
             },
             Row {
                 name: "50k deliveries/s, 1 project x 10,000: latency p99",
                 unit: "ms",
-                place: Place::Cell(STEADY, 0, "p99 ms"),
+                source: ReportRef::Cell(STEADY, 0, "p99 ms"),
                 target: Target::AtMostTimes(1.1, "floor"),
             },
         ],
@@ -225,25 +225,25 @@ pub const ALL: &[Cell] = &[
             Row {
                 name: "memory of an idle stream, 10,000",
                 unit: "KiB",
-                place: Place::Cell(IDLE, 0, "KiB/stream"),
+                source: ReportRef::Cell(IDLE, 0, "KiB/stream"),
                 target: Target::AtMost(0.2),
             },
             Row {
                 name: "memory of a stream once all 10,000 have left",
                 unit: "KiB",
-                place: Place::Cell(IDLE, 0, "KiB/stream once all left"),
+                source: ReportRef::Cell(IDLE, 0, "KiB/stream once all left"),
                 target: Target::Less,
             },
             Row {
                 name: "resident at start",
                 unit: "MiB",
-                place: Place::Cell(IDLE, 0, "resident at start MiB"),
+                source: ReportRef::Cell(IDLE, 0, "resident at start MiB"),
                 target: Target::AtMost(8.0),
             },
             Row {
                 name: "10,000 idle, no heartbeats: CPU in 10 s",
                 unit: "s",
-                place: Place::Cell(IDLE, 0, "CPU s in 10 s"),
+                source: ReportRef::Cell(IDLE, 0, "CPU s in 10 s"),
                 target: Target::AtMost(0.0),
             },
         ],
@@ -259,7 +259,7 @@ pub const ALL: &[Cell] = &[
         rows: &[Row {
             name: "10,000 idle, heartbeats every 5 s: CPU in 10 s",
             unit: "s",
-            place: Place::Cell(IDLE, 0, "CPU s in 10 s"),
+            source: ReportRef::Cell(IDLE, 0, "CPU s in 10 s"),
             target: Target::AtMost(0.15),
         }],
     },
@@ -275,13 +275,13 @@ pub const ALL: &[Cell] = &[
             Row {
                 name: "10,000 connects (stepcast: token checked)",
                 unit: "per second",
-                place: Place::Figure("streams opened"),
+                source: ReportRef::Figure("streams opened"),
                 target: Target::AtLeastTimes(0.9, "floor"),
             },
             Row {
                 name: "10,000 connects: CPU",
                 unit: "ms per 1,000",
-                place: Place::Figure("server's processor time"),
+                source: ReportRef::Figure("server's processor time"),
                 target: Target::Less,
             },
         ],
@@ -297,7 +297,7 @@ pub const ALL: &[Cell] = &[
         rows: &[Row {
             name: "10,000 drop, miss 10, come back: until all have all",
             unit: "s",
-            place: Place::Figure("until all have all"),
+            source: ReportRef::Figure("until all have all"),
             target: Target::AtMost(0.5),
         }],
     },
@@ -313,13 +313,13 @@ pub const ALL: &[Cell] = &[
             Row {
                 name: "GET /healthz, 64 connections",
                 unit: "requests/s",
-                place: Place::Cell(HTTP, 0, "requests/s"),
+                source: ReportRef::Cell(HTTP, 0, "requests/s"),
                 target: Target::AtLeast(125_000.0),
             },
             Row {
                 name: "POST events, nobody watching",
                 unit: "requests/s",
-                place: Place::Cell(HTTP, 1, "requests/s"),
+                source: ReportRef::Cell(HTTP, 1, "requests/s"),
                 target: Target::AtLeast(100_000.0),
             },
         ],
@@ -336,19 +336,19 @@ pub const ALL: &[Cell] = &[
             Row {
                 name: "runs of three steps, 64 callers (on disk)",
                 unit: "runs/s",
-                place: Place::Figure("runs of three steps"),
+                source: ReportRef::Figure("runs of three steps"),
                 target: Target::AtLeastTimes(15.0, "restate"),
             },
             Row {
                 name: "a run of three steps: CPU",
                 unit: "µs",
-                place: Place::Figure("server's processor time"),
+                source: ReportRef::Figure("server's processor time"),
                 target: Target::Less,
             },
             Row {
                 name: "a run of three steps, one at a time: p50",
                 unit: "ms",
-                place: Place::Cell("plans", 0, "p50 ms"),
+                source: ReportRef::Cell("plans", 0, "p50 ms"),
                 target: Target::Less,
             },
         ],

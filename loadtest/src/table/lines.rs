@@ -139,11 +139,11 @@ fn show_ratio(ratio: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cells::Place;
+    use super::super::cells::ReportRef;
     use super::*;
 
     fn line(target: Target, runs: &[(&str, &[f64])]) -> Line {
-        let row = Row { name: "burst", unit: "/s", place: Place::Figure("x"), target };
+        let row = Row { name: "burst", unit: "/s", source: ReportRef::Figure("x"), target };
         let cell = Cell {
             name: "c",
             scenario: "burst",

@@ -18,7 +18,7 @@ use crate::peers::Peer;
 use crate::proc;
 use crate::scenario;
 
-use cells::{Cell, OURS, Place};
+use cells::{Cell, OURS, ReportRef};
 pub use figure::show;
 use lines::Line;
 
@@ -208,7 +208,7 @@ impl Table {
         for complaint in report["failures"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             self.notes.push(format!("{}, {subject}: {complaint}", cell.name));
         }
-        cell.rows.iter().map(|row| value(&report, &row.place)).collect()
+        cell.rows.iter().map(|row| value(&report, &row.source)).collect()
     }
 
     fn print(&self, plan: &Plan, lines: &[Line]) -> Outcome<()> {
@@ -238,10 +238,10 @@ impl Table {
     }
 }
 
-fn value(report: &Value, place: &Place) -> Option<f64> {
-    match place {
-        Place::Figure(name) => report["figures"][name]["value"].as_f64(),
-        Place::Cell(title, row, column) => report["tables"][title][row][column].as_f64(),
+fn value(report: &Value, source: &ReportRef) -> Option<f64> {
+    match source {
+        ReportRef::Figure(name) => report["figures"][name]["value"].as_f64(),
+        ReportRef::Cell(title, row, column) => report["tables"][title][row][column].as_f64(),
     }
 }
 
@@ -304,9 +304,9 @@ mod tests {
             "figures": {"f": {"value": 2.5, "unit": "s"}},
             "tables": {"t": [{"c": 1}, {"c": 7}]},
         });
-        assert_eq!(value(&report, &Place::Figure("f")), Some(2.5));
-        assert_eq!(value(&report, &Place::Cell("t", 1, "c")), Some(7.0));
-        assert_eq!(value(&report, &Place::Cell("t", 2, "c")), None);
-        assert_eq!(value(&report, &Place::Figure("g")), None);
+        assert_eq!(value(&report, &ReportRef::Figure("f")), Some(2.5));
+        assert_eq!(value(&report, &ReportRef::Cell("t", 1, "c")), Some(7.0));
+        assert_eq!(value(&report, &ReportRef::Cell("t", 2, "c")), None);
+        assert_eq!(value(&report, &ReportRef::Figure("g")), None);
     }
 }

@@ -17,19 +17,19 @@ use crate::model::{
 /// What an output has a change of the plan under.
 const CHANGE: &str = "$plan";
 
-/// Where the steps of a plan stand, in a run that may change it. A step has the same number for as long as its run goes on.
+/// Maps steps of the plan to their numbers. A plan may change while it runs; a step keeps its number until the run ends.
 #[derive(Debug)]
-pub(super) struct Places {
-    /// By step: its number.
+pub(super) struct StepNumbers {
+    /// The number of each step, by index in the plan.
     numbers: Vec<usize>,
-    /// By number: where the step stands; none where it is gone.
-    places: Vec<Option<usize>>,
+    /// The index of the step in the plan, by number; none if the step was removed.
+    steps: Vec<Option<usize>>,
 }
 
-impl Places {
-    /// Of a plan that has not changed since the run began here.
+impl StepNumbers {
+    /// The numbers of a plan that has not changed since the run began.
     pub fn of(steps: usize) -> Self {
-        Self { numbers: (0..steps).collect(), places: (0..steps).map(Some).collect() }
+        Self { numbers: (0..steps).collect(), steps: (0..steps).map(Some).collect() }
     }
 
     pub fn number(&self, step: usize) -> usize {
@@ -38,13 +38,13 @@ impl Places {
 
     /// None where the step is gone.
     pub fn step(&self, number: usize) -> Option<usize> {
-        self.places.get(number).copied().flatten()
+        self.steps.get(number).copied().flatten()
     }
 
     /// The steps stand elsewhere: by step before it which that is now, and how many there are.
     fn change(&mut self, now: &[Option<usize>], steps: usize) {
         let before = std::mem::replace(&mut self.numbers, vec![usize::MAX; steps]);
-        self.places.fill(None);
+        self.steps.fill(None);
         for (number, step) in before.into_iter().zip(now) {
             if let Some(step) = *step {
                 self.numbers[step] = number;
@@ -52,10 +52,10 @@ impl Places {
         }
         for (step, number) in self.numbers.iter_mut().enumerate() {
             if *number == usize::MAX {
-                *number = self.places.len();
-                self.places.push(None);
+                *number = self.steps.len();
+                self.steps.push(None);
             }
-            self.places[*number] = Some(step);
+            self.steps[*number] = Some(step);
         }
     }
 }
@@ -225,8 +225,8 @@ impl Run {
     /// Puts what is known of the steps of the plan before where they stand now. The state has them already.
     fn move_steps(&mut self, before: &Plan) {
         let plan = self.plan.clone();
-        let places: HashMap<&StepId, usize> = plan.steps.iter().enumerate().map(|(at, step)| (&step.id, at)).collect();
-        let now: Vec<Option<usize>> = before.steps.iter().map(|step| places.get(&step.id).copied()).collect();
+        let indexes: HashMap<&StepId, usize> = plan.steps.iter().enumerate().map(|(at, step)| (&step.id, at)).collect();
+        let now: Vec<Option<usize>> = before.steps.iter().map(|step| indexes.get(&step.id).copied()).collect();
         let mut outputs = vec![None; plan.steps.len()];
         for (output, step) in std::mem::take(&mut self.outputs).into_iter().zip(&now) {
             if let Some(step) = *step {
@@ -234,14 +234,14 @@ impl Run {
             }
         }
         self.outputs = outputs;
-        self.places.change(&now, plan.steps.len());
+        self.numbers.change(&now, plan.steps.len());
         self.ranks = unit::ranks(&plan, |step| self.context.durations.expected(&self.project, &plan, step));
         self.unended = vec![0; plan.levels.len()];
         for (step, state) in plan.steps.iter().zip(&self.state.steps).take(plan.step_count()) {
             self.unended[step.level] += usize::from(!state.status.is_ended());
         }
         self.blame = vec![None; plan.steps.len()];
-        plan.levels.iter().flatten().for_each(|&step| self.settle_blame(step));
+        plan.levels.iter().flatten().for_each(|&step| self.assign_blame(step));
         let ended = self.eager.take().map(|eager| eager.into_ended(&now));
         self.eager = Eager::of(&plan);
         if let Some(ended) = ended {
@@ -254,7 +254,7 @@ impl Run {
     /// Of what waits for a worker that whose step has begun, with its new rank.
     fn ranked_anew(&self, waiting: &BTreeSet<(usize, Unit)>) -> BTreeSet<(usize, Unit)> {
         let has_begun = |unit: Unit| {
-            let step = self.places.step(unit.step as usize);
+            let step = self.numbers.step(unit.step as usize);
             step.is_some_and(|step| self.state.steps[step].status != StepStatus::Pending)
         };
         let begun = waiting.iter().filter(|(_, unit)| has_begun(*unit));

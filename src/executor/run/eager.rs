@@ -119,7 +119,7 @@ impl Run {
     }
 
     fn skip_if_blamed(&mut self, step: usize, now: Now, out: &mut Effects) {
-        self.settle_blame(step);
+        self.assign_blame(step);
         if let Some(failed) = self.blame[step] {
             self.enter_level(step, now, out);
             self.skip_below(step, failed, now, out);

@@ -164,7 +164,7 @@ impl Run {
     /// Before the last level: what has not started never will. Inside the bracket of its level where that is open.
     pub(super) fn end_early(&mut self, now: Now, out: &mut Effects) {
         let plan = self.plan.clone();
-        plan.levels.iter().flatten().for_each(|&step| self.settle_blame(step));
+        plan.levels.iter().flatten().for_each(|&step| self.assign_blame(step));
         for level in self.state.open_levels.clone().iter().map(|open| open.level) {
             self.skip_rest_of(level, now, out);
             self.complete_level(level, now, out);

@@ -78,7 +78,7 @@ impl Run {
     /// It waits for a worker, is skipped, or waits for others.
     fn start_handler(&mut self, step: usize, now: Now, out: &mut Effects) {
         // Also of one that had ended before a restart: those that depend on it ask for it.
-        self.settle_blame(step);
+        self.assign_blame(step);
         if self.state.steps[step].status != StepStatus::Pending {
             return;
         }

@@ -42,7 +42,7 @@ impl Run {
 
     /// A step's level has come: it waits for a worker, or is skipped below one that failed.
     pub(super) fn enqueue(&mut self, step: usize, now: Now, out: &mut Effects) {
-        self.settle_blame(step);
+        self.assign_blame(step);
         match self.blame[step] {
             _ if self.is_kept(step) => self.reuse(step, now, out),
             Some(failed) => self.skip_below(step, failed, now, out),

@@ -47,7 +47,7 @@ impl Run {
         run.kept_items = items;
         run.whole_outputs.extend(whole_outputs);
         for step in run.plan.clone().levels.iter().flatten() {
-            run.settle_blame(*step);
+            run.assign_blame(*step);
         }
         run.note_durations();
         run.meet_what_has_ended();

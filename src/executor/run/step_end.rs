@@ -17,7 +17,7 @@ impl Run {
         }
         let duration = self.duration(step, now);
         self.end_step(step, StepUpdate::Failed { error, duration, continued }, now, out);
-        self.settle_blame(step);
+        self.assign_blame(step);
     }
 
     /// Nothing begins any more that its level does not bring along.

@@ -49,10 +49,10 @@ impl Scheduler {
     /// Forgets all runs, and ends what their attempts do. [`is_letting_go`](Self::is_letting_go) says when that is done.
     pub fn let_go(&mut self, now: Now, out: &mut Actions) {
         let runs = &self.runs;
-        let is_calling = |place: &super::Place| {
-            runs.get(&place.run).is_some_and(|entry| entry.run.is_calling(place.unit, place.attempt))
+        let is_calling = |target: &super::CallTarget| {
+            runs.get(&target.run).is_some_and(|entry| entry.run.is_calling(target.unit, target.attempt))
         };
-        let calls: Vec<_> = self.calls.iter().filter(|(_, place)| is_calling(place)).map(|(call, _)| *call).collect();
+        let calls: Vec<_> = self.calls.iter().filter(|(_, target)| is_calling(target)).map(|(call, _)| *call).collect();
         let tokens = self.forget_runs();
         (out.records, out.children) = Default::default();
         out.cancels.extend(tokens.iter().cloned());

@@ -2,7 +2,7 @@
 //! released. A run that waits longer than its plan allows is returned as late.
 //!
 //! While a child run is held, the runs of its group that are not held are needed: the child waits for their end, and so
-//! does its parent, which keeps its place meanwhile. They are started even if no place is free.
+//! does its parent, which keeps its slot meanwhile. They are started even if no slot is free.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map};
 use std::sync::Arc;
@@ -24,8 +24,8 @@ pub(super) struct Queue {
     waiting: HashMap<Name, Waiting>,
     /// The names of those that may begin, by when they came.
     line: BTreeMap<u64, Name>,
-    /// The places in it of each group's runs.
-    places: HashMap<Group, BTreeSet<u64>>,
+    /// The positions in it of each group's runs.
+    positions: HashMap<Group, BTreeSet<u64>>,
     /// When those that may not wait for ever have waited too long.
     deadlines: BTreeSet<(Duration, Name)>,
     /// How many children are held, of each group in which one is.
@@ -38,8 +38,8 @@ struct Waiting {
     run: ResumedOrNew,
     /// The group that it is of.
     group: Option<Group>,
-    /// Its place in the line; none while it is held.
-    place: Option<u64>,
+    /// Its position in the line; none while it is held.
+    position: Option<u64>,
     /// When it has waited too long, by the wall clock.
     late_at: Option<Timestamp>,
     /// Its entry among the deadlines.
@@ -63,15 +63,15 @@ impl Queue {
         if let (Some(group), true) = (&group, is_held && run.is_child()) {
             *self.held_children.entry(group.clone()).or_default() += 1;
         }
-        self.waiting.insert(name.clone(), Waiting { run, group, place: None, late_at, due });
+        self.waiting.insert(name.clone(), Waiting { run, group, position: None, late_at, due });
         if !is_held {
             self.line_up(&name);
         }
     }
 
-    /// A run that was held may begin. One that takes no place is handed out at once.
+    /// A run that was held may begin. One that needs no slot is handed out at once.
     pub(super) fn release(&mut self, name: &Name) -> Option<ResumedOrNew> {
-        let waiting = self.waiting.get(name).filter(|waiting| waiting.place.is_none())?;
+        let waiting = self.waiting.get(name).filter(|waiting| waiting.position.is_none())?;
         if waiting.run.is_child() {
             return self.take(name);
         }
@@ -82,10 +82,10 @@ impl Queue {
     fn line_up(&mut self, name: &Name) {
         if let Some(waiting) = self.waiting.get_mut(name) {
             self.came += 1;
-            waiting.place = Some(self.came);
+            waiting.position = Some(self.came);
             self.line.insert(self.came, name.clone());
             if let Some(group) = &waiting.group {
-                self.places.entry(group.clone()).or_default().insert(self.came);
+                self.positions.entry(group.clone()).or_default().insert(self.came);
             }
         }
     }
@@ -105,9 +105,9 @@ impl Queue {
         self.line.get(self.first_of_awaited_groups().min()?)
     }
 
-    /// The first place of each group of which a child is held: no more is looked at, and where none is held, nothing.
+    /// The first position of each group of which a child is held: no more is looked at, and where none is held, nothing.
     fn first_of_awaited_groups(&self) -> impl Iterator<Item = &u64> {
-        self.held_children.keys().filter_map(|group| self.places.get(group)?.first())
+        self.held_children.keys().filter_map(|group| self.positions.get(group)?.first())
     }
 
     /// May a run begin?
@@ -123,22 +123,22 @@ impl Queue {
 
     /// The run of this name waits no longer.
     pub(super) fn take(&mut self, name: &Name) -> Option<ResumedOrNew> {
-        let Waiting { run, group, place, due, .. } = self.waiting.remove(name)?;
-        match (group, place) {
-            (Some(group), Some(place)) => self.leave_place(group, place),
+        let Waiting { run, group, position, due, .. } = self.waiting.remove(name)?;
+        match (group, position) {
+            (Some(group), Some(position)) => self.leave_line(group, position),
             (Some(group), None) if run.is_child() => self.leave_child(group),
             _ => {}
         }
-        place.map(|place| self.line.remove(&place));
+        position.map(|position| self.line.remove(&position));
         due.map(|due| self.deadlines.remove(&(due, name.clone())));
         Some(run)
     }
 
-    fn leave_place(&mut self, group: Group, place: u64) {
-        if let hash_map::Entry::Occupied(mut places) = self.places.entry(group) {
-            places.get_mut().remove(&place);
-            if places.get().is_empty() {
-                places.remove();
+    fn leave_line(&mut self, group: Group, position: u64) {
+        if let hash_map::Entry::Occupied(mut positions) = self.positions.entry(group) {
+            positions.get_mut().remove(&position);
+            if positions.get().is_empty() {
+                positions.remove();
             }
         }
     }
@@ -157,7 +157,7 @@ impl Queue {
         self.waiting.contains_key(name)
     }
 
-    /// A run that waits becomes another, in its place.
+    /// A run that waits becomes another and keeps its position.
     pub(super) fn change(&mut self, name: &Name, change: impl FnOnce(ResumedOrNew) -> ResumedOrNew) {
         if let Some(mut waiting) = self.waiting.remove(name) {
             waiting.run = change(waiting.run);
@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(names, of_its_group.chain([None]).collect::<Vec<_>>());
         assert!(queue.take(&of_group("child", "g7", true, true).name()).is_some() && queue.held_children.is_empty());
         while queue.pop().is_some() {}
-        assert!(queue.places.is_empty() && queue.line.is_empty());
+        assert!(queue.positions.is_empty() && queue.line.is_empty());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Actions, Place, RunKey, Scheduler};
+use super::{Actions, CallTarget, RunKey, Scheduler};
 use crate::executor::run::Launch;
 use crate::model::Now;
 
@@ -14,7 +14,7 @@ pub(super) struct Suspects {
     /// Runs that have one, each once, in the order of their turns.
     waiting: VecDeque<RunKey>,
     /// The one that was tried last.
-    tried: Option<Place>,
+    tried: Option<CallTarget>,
 }
 
 impl Suspects {
@@ -32,20 +32,20 @@ impl Suspects {
 impl Scheduler {
     /// Is it the turn of one? The next is tried when the attempt at the last is over, or given up.
     pub(super) fn can_try_suspect(&self) -> bool {
-        let is_tried = |place: Place| {
-            self.runs.get(&place.run).is_some_and(|entry| entry.run.is_calling(place.unit, place.attempt))
+        let is_tried = |target: CallTarget| {
+            self.runs.get(&target.run).is_some_and(|entry| entry.run.is_calling(target.unit, target.attempt))
         };
         !self.suspects.waiting.is_empty() && !self.suspects.tried.is_some_and(is_tried)
     }
 
     /// An attempt at the next.
-    pub(super) fn try_suspect(&mut self, now: Now, out: &mut Actions) -> Option<(Place, Launch)> {
+    pub(super) fn try_suspect(&mut self, now: Now, out: &mut Actions) -> Option<(CallTarget, Launch)> {
         let key = self.suspects.waiting.pop_front()?;
         self.runs.get_mut(&key)?.is_suspected = false;
         let launch = self.with_run(key, out, |run, effects| run.take_suspect(now, effects)).flatten()?;
-        let place = Place::of(key, &launch);
-        self.suspects.tried = Some(place);
-        Some((place, launch))
+        let target = CallTarget::of(key, &launch);
+        self.suspects.tried = Some(target);
+        Some((target, launch))
     }
 
     /// Where one step may be what ended the process, so may be all others that were interrupted: the message that counts

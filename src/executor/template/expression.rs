@@ -16,9 +16,9 @@ use super::scope::{Key, Scope};
 use super::spelling::CONCAT;
 use super::text::string_end;
 
-/// The most tokens of one expression. Jinja's compiler recurses once for each operator in a row, so this bounds the
+/// The most lexemes of one expression. Jinja's compiler recurses once for each operator in a row, so this bounds the
 /// stack that it takes: tests try the worst of each kind on 2 MiB, in a debug build.
-const TOKENS_MAX: usize = 500;
+const LEXEMES_MAX: usize = 500;
 
 /// Names that are no values.
 const KEYWORDS: &[&str] =
@@ -76,8 +76,8 @@ impl<'a> Parsed<'a> {
     /// # Errors
     /// Where a string is not closed, or the expression is too long or empty.
     pub fn read(text: &'a str) -> Result<Self, Cow<'static, str>> {
-        let tokens = tokens(text)?;
-        if tokens.is_empty() {
+        let lexemes = lexemes(text)?;
+        if lexemes.is_empty() {
             return Err("the expression is empty".into());
         }
         let mut parsed = Self {
@@ -88,9 +88,9 @@ impl<'a> Parsed<'a> {
             tests: Vec::new(),
             functions: Vec::new(),
         };
-        let reader = Reader { tokens: &tokens };
+        let reader = Reader { lexemes: &lexemes };
         let mut edits = reader.concatenations();
-        for at in 0..tokens.len() {
+        for at in 0..lexemes.len() {
             edits.extend(reader.translation(at));
             reader.note(at, &mut parsed);
         }
@@ -182,15 +182,15 @@ impl fmt::Display for Shown<'_> {
 /// A piece of an expression, and what takes its place.
 type Edit = (Range<usize>, Cow<'static, str>);
 
-/// One token and where it lies.
+/// One lexeme of an expression and where it lies.
 #[derive(Debug, Clone, Copy)]
-struct Token<'a> {
+struct Lexeme<'a> {
     kind: Kind,
     text: &'a str,
     start: usize,
 }
 
-impl Token<'_> {
+impl Lexeme<'_> {
     fn range(&self) -> Range<usize> {
         self.start..self.start + self.text.len()
     }
@@ -206,32 +206,32 @@ enum Kind {
     Sign,
 }
 
-/// Looks at tokens in their surroundings.
+/// Looks at lexemes in their surroundings.
 struct Reader<'a, 't> {
-    tokens: &'t [Token<'a>],
+    lexemes: &'t [Lexeme<'a>],
 }
 
 impl<'a> Reader<'a, '_> {
     /// The text at `at`, unless it is a string literal; nothing beyond the ends.
     fn word(&self, at: usize) -> &'a str {
-        self.tokens.get(at).filter(|token| token.kind != Kind::Text).map_or("", |token| token.text)
+        self.lexemes.get(at).filter(|lexeme| lexeme.kind != Kind::Text).map_or("", |lexeme| lexeme.text)
     }
 
     fn before(&self, at: usize, by: usize) -> &'a str {
         at.checked_sub(by).map_or("", |before| self.word(before))
     }
 
-    /// What takes the place of a token, if anything does.
+    /// What takes the place of a lexeme, if anything does.
     fn translation(&self, at: usize) -> Option<Edit> {
-        let token = &self.tokens[at];
-        match token.kind {
+        let lexeme = &self.lexemes[at];
+        match lexeme.kind {
             Kind::StepId => {
-                let dot = self.tokens[at - 1].start;
-                Some((dot..token.range().end, format!("[\"{}\"]", token.text).into()))
+                let dot = self.lexemes[at - 1].start;
+                Some((dot..lexeme.range().end, format!("[\"{}\"]", lexeme.text).into()))
             }
             Kind::Sign | Kind::Name if self.before(at, 1) != "." => {
-                let found = TRANSLATIONS.iter().find(|(from, _)| *from == token.text);
-                found.map(|&(_, to)| (token.range(), to.into()))
+                let found = TRANSLATIONS.iter().find(|(from, _)| *from == lexeme.text);
+                found.map(|&(_, to)| (lexeme.range(), to.into()))
             }
             _ => None,
         }
@@ -241,8 +241,8 @@ impl<'a> Reader<'a, '_> {
     fn concatenations(&self) -> Vec<Edit> {
         let mut edits = Vec::new();
         let mut seen = 0;
-        let mut taken = vec![false; self.tokens.len()];
-        while let Some(first) = (seen..self.tokens.len()).find(|&at| self.word(at) == "~") {
+        let mut taken = vec![false; self.lexemes.len()];
+        while let Some(first) = (seen..self.lexemes.len()).find(|&at| self.word(at) == "~") {
             seen = first + 1;
             if std::mem::replace(&mut taken[first], true) {
                 continue;
@@ -258,15 +258,15 @@ impl<'a> Reader<'a, '_> {
             if start == first || signs.iter().zip(ends).any(|(sign, end)| sign + 1 == *end) {
                 continue;
             }
-            let (before, after) = (self.tokens[start].start, self.tokens[end - 1].range().end);
+            let (before, after) = (self.lexemes[start].start, self.lexemes[end - 1].range().end);
             edits.push((before..before, "([".into()));
-            edits.extend(signs.into_iter().map(|sign| (self.tokens[sign].range(), ",".into())));
+            edits.extend(signs.into_iter().map(|sign| (self.lexemes[sign].range(), ",".into())));
             edits.push((after..after, format!("]|{CONCAT})").into()));
         }
         edits
     }
 
-    /// Where the operand begins that ends before the token at `end`.
+    /// Where the operand begins that ends before the lexeme at `end`.
     fn operand_start(&self, end: usize) -> usize {
         let (mut start, mut depth) = (end, 0usize);
         while let Some(at) = start.checked_sub(1) {
@@ -282,10 +282,10 @@ impl<'a> Reader<'a, '_> {
         start
     }
 
-    /// Where the operand ends that begins with the token at `start`: the token after it.
+    /// Where the operand ends that begins with the lexeme at `start`: the lexeme after it.
     fn operand_end(&self, start: usize) -> usize {
         let (mut end, mut depth) = (start, 0usize);
-        while end < self.tokens.len() {
+        while end < self.lexemes.len() {
             match self.word(end) {
                 "(" | "[" | "{" => depth += 1,
                 ")" | "]" | "}" if depth == 0 => break,
@@ -298,7 +298,7 @@ impl<'a> Reader<'a, '_> {
         end
     }
 
-    /// Does the token separate operands of `~`? `*` and the like bind stronger.
+    /// Does the lexeme separate operands of `~`? `*` and the like bind stronger.
     fn binds_weaker(&self, at: usize) -> bool {
         match self.word(at) {
             "-" => self.ends_a_value(at),
@@ -309,10 +309,10 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
-    /// Is what stands before the token at `at` a value, so that a `-` there subtracts?
+    /// Is what stands before the lexeme at `at` a value, so that a `-` there subtracts?
     fn ends_a_value(&self, at: usize) -> bool {
         let Some(before) = at.checked_sub(1) else { return false };
-        match self.tokens[before].kind {
+        match self.lexemes[before].kind {
             Kind::Sign => matches!(self.word(before), ")" | "]" | "}"),
             Kind::Name => !self.is_operator_word(before) && self.word(before) != "is",
             Kind::StepId | Kind::Number | Kind::Text => true,
@@ -323,15 +323,15 @@ impl<'a> Reader<'a, '_> {
     fn is_operator_word(&self, at: usize) -> bool {
         let is_named = matches!(self.before(at, 1), "." | "|" | "is")
             || (self.before(at, 1) == "not" && self.before(at, 2) == "is");
-        self.tokens[at].kind == Kind::Name
+        self.lexemes[at].kind == Kind::Name
             && !is_named
             && matches!(self.word(at), "and" | "or" | "not" | "in" | "if" | "else")
     }
 
     /// Notes what a name is the name of.
     fn note(&self, at: usize, parsed: &mut Parsed<'a>) {
-        let name = self.tokens[at].text;
-        if self.tokens[at].kind != Kind::Name || self.before(at, 1) == "." {
+        let name = self.lexemes[at].text;
+        if self.lexemes[at].kind != Kind::Name || self.before(at, 1) == "." {
             return;
         }
         let is_tested = self.before(at, 1) == "is" || (self.before(at, 1) == "not" && self.before(at, 2) == "is");
@@ -358,16 +358,16 @@ impl<'a> Reader<'a, '_> {
         }
         let is_defaulted = self.word(next) == "|" && matches!(self.word(next + 1), "default" | "d");
         Path {
-            root: self.tokens[at].text,
+            root: self.lexemes[at].text,
             keys,
             is_tentative: is_defaulted || self.word(next) == "is",
             is_subtracted: self.before(at, 1) == "-",
         }
     }
 
-    /// The literal key at `at`, and how many tokens it takes.
+    /// The literal key at `at`, and how many lexemes it takes.
     fn key(&self, at: usize) -> Option<(Key, usize)> {
-        let key = self.tokens.get(at + 1)?;
+        let key = self.lexemes.get(at + 1)?;
         match (self.word(at), key.kind) {
             (".", Kind::Name | Kind::StepId) => Some((Key::Name(key.text.to_owned()), 2)),
             (".", Kind::Number) => Some((Key::Index(key.text.parse().ok()?), 2)),
@@ -380,28 +380,28 @@ impl<'a> Reader<'a, '_> {
     }
 }
 
-fn tokens(text: &str) -> Result<Vec<Token<'_>>, Cow<'static, str>> {
-    let mut tokens: Vec<Token<'_>> = Vec::new();
+fn lexemes(text: &str) -> Result<Vec<Lexeme<'_>>, Cow<'static, str>> {
+    let mut lexemes: Vec<Lexeme<'_>> = Vec::new();
     let mut start = 0;
     while let Some(first) = text[start..].chars().next() {
         if first.is_whitespace() {
             start += first.len_utf8();
             continue;
         }
-        if tokens.len() == TOKENS_MAX {
-            return Err(format!("the expression has more than {TOKENS_MAX} tokens").into());
+        if lexemes.len() == LEXEMES_MAX {
+            return Err(format!("the expression has more than {LEXEMES_MAX} tokens").into());
         }
-        let (kind, length) = match follows(&tokens) {
+        let (kind, length) = match follows(&lexemes) {
             Follows::Steps if is_id_byte_char(first) => (Kind::StepId, run(&text[start..], is_id_byte_char)),
-            follows => token(text, start, first, follows)?,
+            follows => lexeme(text, start, first, follows)?,
         };
-        tokens.push(Token { kind, text: &text[start..start + length], start });
+        lexemes.push(Lexeme { kind, text: &text[start..start + length], start });
         start += length;
     }
-    Ok(tokens)
+    Ok(lexemes)
 }
 
-/// What a token follows, as far as it changes its reading.
+/// What a lexeme follows, as far as it changes its reading.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Follows {
     Steps,
@@ -409,8 +409,8 @@ enum Follows {
     Other,
 }
 
-fn follows(tokens: &[Token<'_>]) -> Follows {
-    let before = |by: usize| tokens.len().checked_sub(by).map_or("", |at| tokens[at].text);
+fn follows(lexemes: &[Lexeme<'_>]) -> Follows {
+    let before = |by: usize| lexemes.len().checked_sub(by).map_or("", |at| lexemes[at].text);
     match before(1) {
         "." if before(2) == "steps" && before(3) != "." => Follows::Steps,
         "." => Follows::Dot,
@@ -418,8 +418,8 @@ fn follows(tokens: &[Token<'_>]) -> Follows {
     }
 }
 
-/// The kind and length of the token at `start`.
-fn token(text: &str, start: usize, first: char, follows: Follows) -> Result<(Kind, usize), Cow<'static, str>> {
+/// The kind and length of the lexeme at `start`.
+fn lexeme(text: &str, start: usize, first: char, follows: Follows) -> Result<(Kind, usize), Cow<'static, str>> {
     let rest = &text[start..];
     Ok(match first {
         '"' | '\'' => match string_end(text, start) {

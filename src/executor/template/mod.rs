@@ -9,8 +9,8 @@
 //! it.
 
 mod condition;
+mod escaping;
 mod expression;
-mod place;
 mod scope;
 mod spelling;
 /// `problem` with the expression that has it, if there is any text to name.
@@ -40,7 +40,7 @@ use value::Budget;
 use crate::model::Items;
 
 pub use condition::unwrap as unwrap_condition;
-pub use place::Place;
+pub use escaping::Escaping;
 pub use scope::Scope;
 pub(in crate::executor) use text::{Segment, segments};
 
@@ -148,12 +148,12 @@ impl Engine {
         self.filling(scope).value(value, 0)
     }
 
-    /// Fills in a string that stays text: values that are none are shown as JSON, and all are fitted into their place.
+    /// Fills in a string that stays text: values that are none are shown as JSON, and all are escaped for where the text goes.
     ///
     /// # Errors
     /// Where it can't be filled in, or a value may not stand there.
-    pub fn render_text(&self, text: &str, place: Place, scope: &Scope) -> Result<String, TemplateError> {
-        self.filling(scope).text(&segments(text).map_err(TemplateError::new)?, place)
+    pub fn render_text(&self, text: &str, escaping: Escaping, scope: &Scope) -> Result<String, TemplateError> {
+        self.filling(scope).text(&segments(text).map_err(TemplateError::new)?, escaping)
     }
 
     /// The value of one expression in which what is missing is null, and so are its members.
@@ -392,11 +392,11 @@ impl Filling<'_> {
     fn template(&mut self, text: &str) -> Result<Value, TemplateError> {
         match segments(text).map_err(TemplateError::new)?.as_slice() {
             [Segment::Expression(expression)] => self.json(expression),
-            segments => self.text(segments, Place::Text).map(Value::String),
+            segments => self.text(segments, Escaping::Text).map(Value::String),
         }
     }
 
-    fn text(&mut self, segments: &[Segment<'_>], place: Place) -> Result<String, TemplateError> {
+    fn text(&mut self, segments: &[Segment<'_>], escaping: Escaping) -> Result<String, TemplateError> {
         let mut text = String::new();
         for segment in segments {
             let value = match *segment {
@@ -410,7 +410,7 @@ impl Filling<'_> {
                 Value::String(string) => string,
                 other => other.to_string(),
             };
-            text.push_str(&place.fit(&shown).map_err(TemplateError::new)?);
+            text.push_str(&escaping.fit(&shown).map_err(TemplateError::new)?);
         }
         Ok(text)
     }

@@ -338,7 +338,7 @@ fn what_is_filled_in_is_bounded_over_all_templates() {
     assert!(engine.render_value(&times(64), &scope).is_ok());
     let error = engine.render_value(&times(65), &scope).expect_err("too much");
     assert_eq!(error.to_string(), "[64]: `inputs.mib`: the result is too large");
-    let text = engine.render_text(&"{{ inputs.mib }}".repeat(65), Place::Text, &scope).expect_err("too much");
+    let text = engine.render_text(&"{{ inputs.mib }}".repeat(65), Escaping::Text, &scope).expect_err("too much");
     assert_eq!(text.to_string(), "`inputs.mib`: the result is too large");
 }
 

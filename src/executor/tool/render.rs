@@ -1,11 +1,11 @@
 //! The templates of declared tools. They can use only `inputs`, are checked when the tool is declared, and restrict
-//! inserted values depending on their [`Place`].
+//! inserted values according to an [`Escaping`].
 
 use std::sync::{Arc, LazyLock};
 
 use serde_json::{Map, Value};
 
-use crate::executor::template::{Engine, Inspection, Place, Scope};
+use crate::executor::template::{Engine, Escaping, Inspection, Scope};
 
 pub(super) static ENGINE: LazyLock<Engine> = LazyLock::new(Engine::new);
 
@@ -18,19 +18,19 @@ pub(super) fn inputs_scope(inputs: &Map<String, Value>) -> Scope {
 #[derive(Debug, Clone)]
 pub(super) struct Template {
     source: String,
-    place: Place,
+    escaping: Escaping,
 }
 
 impl Template {
     /// Checks `source`.
-    pub(super) fn compile(source: &str, place: Place) -> Result<Self, String> {
+    pub(super) fn compile(source: &str, escaping: Escaping) -> Result<Self, String> {
         check_text(source)?;
-        Ok(Self { source: source.to_owned(), place })
+        Ok(Self { source: source.to_owned(), escaping })
     }
 
     /// The text with everything filled in.
     pub(super) fn render(&self, scope: &Scope) -> Result<String, String> {
-        ENGINE.render_text(&self.source, self.place, scope).map_err(|error| error.to_string())
+        ENGINE.render_text(&self.source, self.escaping, scope).map_err(|error| error.to_string())
     }
 }
 
@@ -49,9 +49,9 @@ mod tests {
 
     use super::*;
 
-    fn render(source: &str, place: Place, inputs: &Value) -> Result<String, String> {
+    fn render(source: &str, escaping: Escaping, inputs: &Value) -> Result<String, String> {
         let inputs = inputs.as_object().expect("an object");
-        Template::compile(source, place)?.render(&inputs_scope(inputs))
+        Template::compile(source, escaping)?.render(&inputs_scope(inputs))
     }
 
     #[test]
@@ -64,25 +64,25 @@ mod tests {
             ("{{ inputs.none | default('d') }}", "d"),
             ("{{ inputs.s | upper }}", "A <B> \"C\""),
         ] {
-            assert_eq!(render(source, Place::Text, &inputs).as_deref(), Ok(expected), "{source}");
+            assert_eq!(render(source, Escaping::Text, &inputs).as_deref(), Ok(expected), "{source}");
         }
     }
 
     #[test]
     fn a_missing_value_is_an_error_that_names_it() {
-        let error = render("{{ inputs.here }}{{ inputs.gone }}", Place::Text, &json!({"here": 1}));
+        let error = render("{{ inputs.here }}{{ inputs.gone }}", Escaping::Text, &json!({"here": 1}));
         assert_eq!(error.as_deref().map_err(String::as_str), Err("inputs.gone is undefined"));
-        let error = render("{{ inputs.a.b }}", Place::Text, &json!({}));
+        let error = render("{{ inputs.a.b }}", Escaping::Text, &json!({}));
         assert_eq!(error.as_deref().map_err(String::as_str), Err("inputs.a is undefined"));
-        assert!(render("{{ steps.a.output }}", Place::Text, &json!({})).is_err(), "only inputs are seen");
-        assert!(render("{{ inputs.", Place::Text, &json!({})).is_err(), "a template that does not parse");
+        assert!(render("{{ steps.a.output }}", Escaping::Text, &json!({})).is_err(), "only inputs are seen");
+        assert!(render("{{ inputs.", Escaping::Text, &json!({})).is_err(), "a template that does not parse");
     }
 
     #[test]
     fn a_template_can_not_run_for_ever() {
         let endless = "{{ range(9999) | map('string') | join(range(9999) | join) }}";
-        assert!(render(endless, Place::Text, &json!({})).is_err());
-        assert!(render("{{ 'x' * 100000000 }}", Place::Text, &json!({})).is_err());
+        assert!(render(endless, Escaping::Text, &json!({})).is_err());
+        assert!(render("{{ 'x' * 100000000 }}", Escaping::Text, &json!({})).is_err());
     }
 
     #[test]
@@ -90,17 +90,17 @@ mod tests {
         let inputs =
             json!({"x": "../a b?c=d&e#f@g:1%2f", "host": "evil.example", "sub": "eu-1", "up": "..", "none": ""});
         let encoded = "..%2Fa%20b%3Fc%3Dd%26e%23f%40g%3A1%252f";
-        assert_eq!(render("/{{ inputs.x }}", Place::Url, &inputs), Ok(format!("/{encoded}")));
-        assert_eq!(render("/{{ inputs.x | safe }}", Place::Url, &inputs), Ok(format!("/{encoded}")));
-        assert_eq!(render("{{ inputs.sub }}.a.example", Place::Authority, &inputs), Ok("eu-1.a.example".to_owned()));
-        for (source, place) in [
-            ("{{ inputs.host }}", Place::Authority),
-            ("{{ inputs.none }}", Place::Authority),
-            ("/tmp/{{ inputs.x }}", Place::FileName),
-            ("/tmp/{{ inputs.up }}", Place::FileName),
-            ("/tmp/{{ inputs.none }}", Place::FileName),
+        assert_eq!(render("/{{ inputs.x }}", Escaping::Url, &inputs), Ok(format!("/{encoded}")));
+        assert_eq!(render("/{{ inputs.x | safe }}", Escaping::Url, &inputs), Ok(format!("/{encoded}")));
+        assert_eq!(render("{{ inputs.sub }}.a.example", Escaping::Authority, &inputs), Ok("eu-1.a.example".to_owned()));
+        for (source, escaping) in [
+            ("{{ inputs.host }}", Escaping::Authority),
+            ("{{ inputs.none }}", Escaping::Authority),
+            ("/tmp/{{ inputs.x }}", Escaping::FileName),
+            ("/tmp/{{ inputs.up }}", Escaping::FileName),
+            ("/tmp/{{ inputs.none }}", Escaping::FileName),
         ] {
-            assert!(render(source, place, &inputs).is_err(), "{source}");
+            assert!(render(source, escaping, &inputs).is_err(), "{source}");
         }
     }
 }

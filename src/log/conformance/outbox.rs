@@ -69,7 +69,7 @@ fn what_is_due_waits_for_its_webhook_and_its_time() {
         let (attempts, next_at) = (1, Timestamp::from_millis(500));
         assert_eq!(row, DueRow { id: DueId(3), due: *of_it, attempts, next_at });
 
-        change(store, [OutboxChange::Settled(DueId(1)), OutboxChange::Settled(DueId(1))]);
+        change(store, [OutboxChange::Done(DueId(1)), OutboxChange::Done(DueId(1))]);
         assert_eq!((ids(store, "a", 500), counts(store)), (vec![3], vec![("a".into(), 1), ("b".into(), 1)]));
         change(store, [OutboxChange::LetGo("a".into()), OutboxChange::LetGo("c".into())]);
         assert_eq!((ids(store, "a", 500), counts(store)), (vec![], vec![("b".into(), 1)]));
@@ -105,9 +105,9 @@ fn the_oldest_go_where_too_much_waits_for_a_webhook() {
 fn a_number_is_never_used_again() {
     with_each(|store| {
         change(store, [due("a", 1, 0), due("a", 2, 0)]);
-        change(store, [OutboxChange::Settled(DueId(2)), OutboxChange::LetGo("a".into()), due("a", 3, 0)]);
+        change(store, [OutboxChange::Done(DueId(2)), OutboxChange::LetGo("a".into()), due("a", 3, 0)]);
         assert_eq!(ids(store, "a", 0), [3]);
-        change(store, [OutboxChange::Settled(DueId(2))]);
+        change(store, [OutboxChange::Done(DueId(2))]);
         assert_eq!(ids(store, "a", 0), [3], "what is said of a row that is gone is said of no other");
     });
 }
@@ -165,7 +165,7 @@ fn any_change(random: &mut Generator, webhook: &str, made: &mut u64) -> OutboxCh
             due(webhook, *made, at)
         }
         5..7 => put_off(id, random.below(9) as u32, at),
-        7..9 => OutboxChange::Settled(DueId(id)),
+        7..9 => OutboxChange::Done(DueId(id)),
         _ => OutboxChange::LetGo(webhook.into()),
     }
 }

@@ -55,14 +55,14 @@ impl Generator {
         self.now += [1, 10_000][self.below(2) as usize];
         let of = self.below(3) as usize;
         match (self.below(14), self.open.is_empty()) {
-            (0..4, _) => batch.push(self.message(of, None, Place::Middle)),
+            (0..4, _) => batch.push(self.message(of, None, PlaceInRun::Middle)),
             (4, _) | (_, true) => self.start_run(of, batch),
             (kind, false) => {
                 let at = self.below(self.open.len() as u64) as usize;
                 let (run, of) = self.open[at];
                 match kind {
-                    5 | 6 => batch.push(self.message(of, Some(run), Place::Turn)),
-                    7 => batch.push(self.message(of, Some(run), Place::Middle)),
+                    5 | 6 => batch.push(self.message(of, Some(run), PlaceInRun::Turn)),
+                    7 => batch.push(self.message(of, Some(run), PlaceInRun::Middle)),
                     8 => batch.push(Write::CancelRequested(run)),
                     9 => batch.push(self.piece(run)),
                     12 => batch.push(Write::Document { number: run, document: self.bytes().into() }),
@@ -77,7 +77,7 @@ impl Generator {
                     }),
                     _ => {
                         self.open.remove(at);
-                        batch.push(self.message(of, Some(run), Place::Last));
+                        batch.push(self.message(of, Some(run), PlaceInRun::Last));
                         let (state, summary, last_seq) = (self.bytes().into(), self.bytes().into(), self.newest[of]);
                         let status =
                             [RunStatus::Completed, RunStatus::Failed, RunStatus::Cancelled][self.below(3) as usize];
@@ -109,10 +109,10 @@ impl Generator {
         self.next_run += 1;
         self.open.push((run, of));
         batch.push(Write::RunCreated { number: run, project: named(of), row: Box::new(row) });
-        batch.push(self.message(of, Some(run), Place::First));
+        batch.push(self.message(of, Some(run), PlaceInRun::First));
     }
 
-    fn message(&mut self, of: usize, run: Option<RunNumber>, place: Place) -> Write {
+    fn message(&mut self, of: usize, run: Option<RunNumber>, place: PlaceInRun) -> Write {
         self.newest[of] += 1;
         self.now += 1;
         let at = Timestamp::from_millis(self.now);

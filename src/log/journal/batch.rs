@@ -18,21 +18,21 @@ use crate::model::{PlanName, ProjectId};
 pub(super) struct Batch {
     writes: Vec<Write>,
     /// In which part each of them is; those that are no project's are in none.
-    owners: Vec<Option<Place>>,
+    owners: Vec<Option<PartIndex>>,
     /// Of each part its project, and where that was before.
     heads: Vec<Head>,
     parts: Vec<Part>,
-    places: HashMap<ProjectId, Place>,
+    part_of: HashMap<ProjectId, PartIndex>,
     /// The part that was written to last: most often the next write is there, too.
     current: usize,
     /// Each with the place of its command.
     replies: Vec<(usize, ReplyTo, Answer)>,
     /// Each with its part.
-    orders: Vec<(Place, Order)>,
+    orders: Vec<(PartIndex, Order)>,
     /// Which runs wait for others of their group from here on, or no longer. Each with its part.
-    holds: Vec<(Place, RunNumber, bool)>,
+    holds: Vec<(PartIndex, RunNumber, bool)>,
     /// The same of wishes for runs.
-    steerings: Vec<(Place, Move)>,
+    steerings: Vec<(PartIndex, Move)>,
     /// Answers to those who waited since an earlier batch.
     late_replies: Vec<(ReplyTo, Answer)>,
     /// That it was committed, and what there is then.
@@ -87,9 +87,9 @@ impl ChangedPlans {
     }
 }
 
-/// Where a part is.
+/// The index of a part in its batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Place(usize);
+pub(super) struct PartIndex(usize);
 
 /// What a batch changes of one project, beside its writes.
 #[derive(Default)]
@@ -124,23 +124,23 @@ impl Batch {
     }
 
     /// The part of a project, which stands here where the batch has none of it so far.
-    pub(super) fn part(&mut self, project: &ProjectId, (newest, revision): (u64, u64)) -> Place {
+    pub(super) fn part(&mut self, project: &ProjectId, (newest, revision): (u64, u64)) -> PartIndex {
         if self.heads.get(self.current).is_none_or(|head| head.project != *project) {
-            self.current = match self.places.get(project) {
-                Some(place) => place.0,
+            self.current = match self.part_of.get(project) {
+                Some(part) => part.0,
                 None => {
-                    self.places.insert(project.clone(), Place(self.parts.len()));
+                    self.part_of.insert(project.clone(), PartIndex(self.parts.len()));
                     self.heads.push(Head { project: project.clone(), newest, revision });
                     self.parts.push(Part::default());
                     self.parts.len() - 1
                 }
             };
         }
-        Place(self.current)
+        PartIndex(self.current)
     }
 
     /// Keeps something of a project.
-    pub(super) fn write(&mut self, part: Place, write: Write) {
+    pub(super) fn write(&mut self, part: PartIndex, write: Write) {
         self.owners.push(Some(part));
         self.writes.push(write);
     }
@@ -151,14 +151,14 @@ impl Batch {
         self.writes.push(write);
     }
 
-    pub(super) fn create(&mut self, part: Place, number: RunNumber, row: RunRow) {
+    pub(super) fn create(&mut self, part: PartIndex, number: RunNumber, row: RunRow) {
         let Self { heads, parts, .. } = self;
         let project = heads[part.0].project.clone();
         parts[part.0].created.insert(number, row.clone());
         self.write(part, Write::RunCreated { number, project, row: Box::new(row) });
     }
 
-    pub(super) fn keep_key(&mut self, part: Place, row: KeyRow) {
+    pub(super) fn keep_key(&mut self, part: PartIndex, row: KeyRow) {
         let bytes = row.weight();
         self.key_bytes += bytes;
         let of_part = &mut self.parts[part.0];
@@ -168,20 +168,20 @@ impl Batch {
     }
 
     /// The frames of a project whose next message is `seq`.
-    pub(super) fn frames(&mut self, part: Place, seq: u64) -> &mut Frames {
+    pub(super) fn frames(&mut self, part: PartIndex, seq: u64) -> &mut Frames {
         self.parts[part.0].frames.get_or_insert_with(|| Frames::starting_at(seq))
     }
 
-    pub(super) fn work_of(&mut self, part: Place) -> &mut WorkCounts {
+    pub(super) fn work_of(&mut self, part: PartIndex) -> &mut WorkCounts {
         &mut self.parts[part.0].work
     }
 
-    pub(super) fn order(&mut self, part: Place, order: Order) {
+    pub(super) fn order(&mut self, part: PartIndex, order: Order) {
         self.orders.push((part, order));
     }
 
     /// A run waits for others of its group from here on, or no longer.
-    pub(super) fn hold(&mut self, part: Place, number: RunNumber, is_held: bool) {
+    pub(super) fn hold(&mut self, part: PartIndex, number: RunNumber, is_held: bool) {
         self.holds.push((part, number, is_held));
     }
 
@@ -191,7 +191,7 @@ impl Batch {
     }
 
     /// Moves a wish on.
-    pub(super) fn steer(&mut self, part: Place, moved: Move) {
+    pub(super) fn steer(&mut self, part: PartIndex, moved: Move) {
         self.steerings.push((part, moved));
     }
 
@@ -280,7 +280,7 @@ impl Batch {
     }
 
     fn part_of(&self, project: &ProjectId) -> Option<&Part> {
-        self.places.get(project).map(|place| &self.parts[place.0])
+        self.part_of.get(project).map(|place| &self.parts[place.0])
     }
 
     /// What will be kept of a key.
@@ -346,15 +346,15 @@ impl Batch {
     pub(super) fn begin_again(&mut self, heads: Vec<Head>, is_theirs: impl Fn(usize) -> bool) {
         let mut dropped = HashSet::with_capacity(heads.len());
         for head in heads {
-            let Some(&Place(index)) = self.places.get(&head.project) else { continue };
+            let Some(&PartIndex(index)) = self.part_of.get(&head.project) else { continue };
             self.plans.forget(&head.project);
             self.heads[index] = head;
             let old = std::mem::take(&mut self.parts[index]);
             self.key_bytes -= old.key_bytes;
             self.parts[index].conflicts = old.conflicts + 1;
-            dropped.insert(Place(index));
+            dropped.insert(PartIndex(index));
         }
-        let is_dropped = |owner: &Option<Place>| owner.is_some_and(|place| dropped.contains(&place));
+        let is_dropped = |owner: &Option<PartIndex>| owner.is_some_and(|part| dropped.contains(&part));
         let mut owners = self.owners.iter();
         self.writes.retain(|_| !owners.next().is_some_and(is_dropped));
         self.owners.retain(|owner| !is_dropped(owner));

@@ -8,7 +8,9 @@ use super::growth::Growth;
 use super::{Journal, Outcome};
 use crate::log::frames::{View, write_frame};
 use crate::log::protocol::{Answer, Command, PublishedEvent, Refusal};
-use crate::log::store::{AppendError, Objection, Place, RunNumber, StoreError, StoredMessage, Times, Trimmed, Write};
+use crate::log::store::{
+    AppendError, Objection, PlaceInRun, RunNumber, StoreError, StoredMessage, Times, Trimmed, Write,
+};
 use crate::model::{Now, ProjectId, RunEvent, RunEventKind, write_message, write_message_of};
 
 /// How often history is trimmed by age where nothing is written.
@@ -104,7 +106,7 @@ impl Journal {
                 Err(AppendError::Conflict(heads)) => self.give_way(heads, commands, batch, now, outcome)?,
             }
         }
-        self.settle(batch);
+        self.apply_steerings(batch);
         Ok(())
     }
 
@@ -144,7 +146,7 @@ impl Journal {
         if batch.has_due {
             self.trim_outbox();
         }
-        batch.work.note_held(self.what_is_held());
+        batch.work.set_gauges(self.gauges());
     }
 
     /// Tickets that were spent on other nodes are not spent here once more.
@@ -174,7 +176,7 @@ impl Journal {
             self.touched.project(project);
         }
         outcome.moved.extend(batch.heads().iter().map(|head| head.project.clone()));
-        outcome.has_wishes |= batch.writes().iter().any(|it| matches!(it, Write::Wish(_) | Write::WishSettled { .. }));
+        outcome.has_wishes |= batch.writes().iter().any(|it| matches!(it, Write::Wish(_) | Write::WishAnswered { .. }));
     }
 
     /// Makes what a command changes, which has this place in its batch.
@@ -271,7 +273,7 @@ impl Journal {
         said: Said<'_>,
         batch: &mut Batch,
         now: Now,
-    ) -> Result<(u64, batch::Place), StoreError> {
+    ) -> Result<(u64, batch::PartIndex), StoreError> {
         let at = self.clock.at(now);
         let mut json = std::mem::take(&mut self.json_text);
         let entry = self.entry(project)?;
@@ -282,7 +284,7 @@ impl Journal {
         if entry.is_watched {
             let frames = batch.frames(part, seq);
             write_frame(&mut frames.bytes, View::Events, &self.signer, &mut self.id_text, project, seq, &json);
-            frames.mark(number, place == Place::Last);
+            frames.mark(number, place == PlaceInRun::Last);
         }
         batch.work_of(part).count_message();
         let message = StoredMessage { seq, at, run: number, place, json: json.as_slice().into() };
@@ -292,7 +294,7 @@ impl Journal {
     }
 
     /// A project's part of the batch.
-    pub(super) fn part(&self, project: &ProjectId, batch: &mut Batch) -> Result<batch::Place, StoreError> {
+    pub(super) fn part(&self, project: &ProjectId, batch: &mut Batch) -> Result<batch::PartIndex, StoreError> {
         Ok(batch.part(project, self.standing(project)?))
     }
 
@@ -342,14 +344,14 @@ impl Said<'_> {
     }
 
     /// Its run, and its place in that.
-    fn place(self) -> (Option<RunNumber>, Place) {
-        let Self::Run(number, event) = self else { return (None, Place::Middle) };
+    fn place(self) -> (Option<RunNumber>, PlaceInRun) {
+        let Self::Run(number, event) = self else { return (None, PlaceInRun::Middle) };
         let place = match event {
-            _ if event.is_first() => Place::First,
-            _ if event.is_last() => Place::Last,
+            _ if event.is_first() => PlaceInRun::First,
+            _ if event.is_last() => PlaceInRun::Last,
             // What a plan has become stands in the run's document, from which a fold begins.
-            _ if matches!(event.kind, RunEventKind::StepOutput(_) | RunEventKind::PlanChanged(_)) => Place::Middle,
-            _ => Place::Turn,
+            _ if matches!(event.kind, RunEventKind::StepOutput(_) | RunEventKind::PlanChanged(_)) => PlaceInRun::Middle,
+            _ => PlaceInRun::Turn,
         };
         (Some(number), place)
     }

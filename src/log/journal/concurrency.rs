@@ -56,7 +56,7 @@ impl Journal {
         is_full.then(|| Refusal::ConcurrencyConflict { group: concurrency.group.clone(), runs: runs.collect() })
     }
 
-    /// Is one of the runs above a child in the group of its plan? Then the child goes on in that one's place.
+    /// Is one of the runs above a child in the group of its plan? Then the child uses the slot of that run.
     fn is_let_in_by_a_parent(&self, project: &ProjectId, plan: &Plan) -> bool {
         let Some(group) = plan.concurrency.as_ref().map(|own| &own.group) else { return false };
         let is_in_group = |run: &RunNumber| self.group_of(*run) == Some(group);
@@ -112,8 +112,8 @@ impl Journal {
             return Ok(false);
         }
         let members = self.group(new.project(), &concurrency.group);
-        let places = Places::taken_by(members.iter().copied());
-        let must_wait = places.has_waiting || places.taken >= concurrency.limit;
+        let slots = Slots::taken_by(members.iter().copied());
+        let must_wait = slots.has_waiting || slots.taken >= concurrency.limit;
         if concurrency.on_conflict == OnConflict::Cancel {
             let going_on = members.iter().filter(|(_, run)| !run.is_cancelled);
             let runs: Vec<_> = going_on.map(|(_, run)| run.state.run_id.clone()).collect();
@@ -147,7 +147,7 @@ impl Journal {
     pub(super) fn to_release(&self, project: &ProjectId, group: &str) -> Vec<RunNumber> {
         let members = self.group(project, group);
         let mut let_in = Vec::new();
-        Places::share_out(members.into_iter(), |number, run| {
+        Slots::share_out(members.into_iter(), |number, run| {
             if run.is_held {
                 let_in.push(number);
             }
@@ -178,7 +178,7 @@ impl Journal {
     /// Which of the runs that nobody has run here so far wait for others of their group: those that had begun go on, and of the
     /// rest the oldest begin.
     pub(super) fn wait_in_groups(&mut self, open: &[OpenRun], new: &RunSet) {
-        let mut groups: HashMap<(ProjectId, Arc<str>), Places> = HashMap::new();
+        let mut groups: HashMap<(ProjectId, Arc<str>), Slots> = HashMap::new();
         let is_undecided =
             |number: RunNumber, run: &RunEntry| run.waits() || (new.contains(&number) && run.is_queued());
         for of in open {
@@ -193,8 +193,8 @@ impl Journal {
             let is_new = new.contains(&of.number);
             let is_let_in =
                 run.plan.as_ref().is_some_and(|plan| is_new && self.would_wait_for_itself(&of.project, plan));
-            let places = groups.entry((of.project.clone(), own.group.clone())).or_default();
-            if places.let_in(&own, is_let_in) || !is_new {
+            let slots = groups.entry((of.project.clone(), own.group.clone())).or_default();
+            if slots.let_in(&own, is_let_in) || !is_new {
                 continue;
             }
             self.held.insert(of.number);
@@ -205,41 +205,41 @@ impl Journal {
     }
 }
 
-/// The places of a group. Who has begun has one, and who is about to here; of those that wait, here and on other nodes, the
-/// oldest come first, and none passes another by. So all nodes that know the same decide the same.
+/// The slots of a group. A run that has begun, or is about to begin here, holds one. The runs that wait, on all nodes, get
+/// free slots strictly by age, so that nodes with the same knowledge decide the same.
 #[derive(Default)]
-struct Places {
+struct Slots {
     taken: usize,
     has_waiting: bool,
 }
 
-impl Places {
+impl Slots {
     /// Of a group's runs, the oldest first.
     fn taken_by<'a>(members: impl Iterator<Item = (RunNumber, &'a RunEntry)> + Clone) -> Self {
         Self::share_out(members, |_, _| {})
     }
 
-    /// The same, where each that waits and for which there is a place is told.
+    /// The same, where each that waits and for which there is a slot is told.
     fn share_out<'a>(
         members: impl Iterator<Item = (RunNumber, &'a RunEntry)> + Clone,
         mut let_in: impl FnMut(RunNumber, &RunEntry),
     ) -> Self {
-        let mut places = Self { taken: members.clone().filter(|(_, run)| !run.waits()).count(), has_waiting: false };
+        let mut slots = Self { taken: members.clone().filter(|(_, run)| !run.waits()).count(), has_waiting: false };
         for (number, run) in members.filter(|(_, run)| run.waits()) {
-            if run.concurrency().is_some_and(|own| places.let_in(own, false)) {
+            if run.concurrency().is_some_and(|own| slots.let_in(own, false)) {
                 let_in(number, run);
             }
         }
-        places
+        slots
     }
 
-    /// Is there a place for the next that waits? It has that then, as has one that may not wait.
+    /// Takes a slot for a run: one that must not wait always gets one, any other if one is free and no older run waits.
     fn let_in(&mut self, own: &Concurrency, may_not_wait: bool) -> bool {
-        let has_place = may_not_wait || (self.taken < own.limit && !self.has_waiting);
-        match has_place {
+        let has_slot = may_not_wait || (self.taken < own.limit && !self.has_waiting);
+        match has_slot {
             true => self.taken += 1,
             false => self.has_waiting = true,
         }
-        has_place
+        has_slot
     }
 }

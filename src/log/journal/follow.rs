@@ -8,7 +8,7 @@
 use super::batch::Batch;
 use super::{Journal, Outcome};
 use crate::log::protocol::{Command, Delivery, Order};
-use crate::log::store::{Followed, Place, RunNumber, StoreError, StoredMessage};
+use crate::log::store::{Followed, PlaceInRun, RunNumber, StoreError, StoredMessage};
 use crate::log::views::read_event;
 use crate::model::{Notable, Now, ProjectId, RunEvent, RunEventKind};
 
@@ -124,11 +124,11 @@ impl Journal {
         }
         match self.fold_in(number, message) {
             Ok(Some(event)) => self.heed(project, number, &event, to_do, outcome).is_ok(),
-            Ok(None) => message.place != Place::Last,
+            Ok(None) => message.place != PlaceInRun::Last,
             Err(why) => {
                 log::debug!("cannot follow a run of another node: {why}");
                 // That it is over is read all the same.
-                message.place != Place::Last
+                message.place != PlaceInRun::Last
             }
         }
     }
@@ -141,7 +141,7 @@ impl Journal {
         let bytes_max = self.limits.state_outputs_bytes;
         let Some(entry) = self.runs.get_mut(&number) else { return Ok(None) };
         entry.note(message);
-        if message.place == Place::Middle || entry.is_broken {
+        if message.place == PlaceInRun::Middle || entry.is_broken {
             return Ok(None);
         }
         match read_event(message) {

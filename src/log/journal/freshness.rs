@@ -92,7 +92,7 @@ impl Journal {
 
     fn look_at_next(&mut self, now: Now, outcome: &mut Outcome) -> Result<(), StoreError> {
         let after = self.looked_at.take();
-        let range = self.store.standings_behind(after.as_ref(), LOOK_AROUND_MAX)?;
+        let range = self.store.standings_after(after.as_ref(), LOOK_AROUND_MAX)?;
         let is_of_use = |it: &&Standing| {
             let entry = self.projects.get(&it.project);
             entry.is_some_and(|entry| !self.is_followed(entry) && !entry.open_runs.is_empty()) && !self.is_at(it)
@@ -104,7 +104,7 @@ impl Journal {
             true => Ok(()),
             false => {
                 self.catch_up(&moved, now, outcome)?;
-                outcome.deliveries.push(Delivery::Worked(self.held()));
+                outcome.deliveries.push(Delivery::Worked(self.work()));
                 Ok(())
             }
         }
@@ -121,7 +121,7 @@ impl Journal {
         let mut standings = if doubtful.is_empty() { Vec::new() } else { self.store.standings(&doubtful)? };
         let mut emptied = Vec::new();
         for (after, limit) in listed {
-            let range = self.store.standings_behind(after.as_ref(), limit)?;
+            let range = self.store.standings_after(after.as_ref(), limit)?;
             emptied.extend(self.emptied(after.as_ref(), limit, &range));
             standings.extend(range);
         }

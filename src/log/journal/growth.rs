@@ -43,7 +43,7 @@ impl Growth {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::store::Place;
+    use crate::log::store::PlaceInRun;
     use crate::log::testing::{KEEP_ALL, created, ended, message, number};
 
     #[test]
@@ -55,14 +55,14 @@ mod tests {
         growth.add(&[created(1, 101)]);
         assert!(growth.is_enough(&retention, at(5000)), "of bytes");
         let mut growth = Growth::none(at(0));
-        let messages: Vec<_> = (1..=11).map(|seq| message(seq, 0, None, Place::Middle)).collect();
+        let messages: Vec<_> = (1..=11).map(|seq| message(seq, 0, None, PlaceInRun::Middle)).collect();
         growth.add(&messages[..10]);
         let by_count = Retention { messages: 640, ..KEEP_ALL };
         assert!(!growth.is_enough(&by_count, at(0)));
         growth.add(&messages[10..]);
         assert!(growth.is_enough(&by_count, at(0)), "of messages");
         let mut growth = Growth::none(at(0));
-        growth.add(&[message(1, 0, Some(number(1)), Place::Last), ended(1, 1)]);
+        growth.add(&[message(1, 0, Some(number(1)), PlaceInRun::Last), ended(1, 1)]);
         assert!(!growth.is_enough(&KEEP_ALL, at(0)));
         assert!(growth.is_enough(&Retention { runs: 10, ..KEEP_ALL }, at(0)), "small limits are kept to the letter");
     }

@@ -44,7 +44,7 @@ impl Journal {
         project: &ProjectId,
         run: RunNumber,
         said: &ItemMessage<'_>,
-        part: batch::Place,
+        part: batch::PartIndex,
         batch: &mut Batch,
     ) -> Result<(), StoreError> {
         let newest = self.newest(project)?;

@@ -11,7 +11,7 @@ use super::reuse::Before;
 use super::unreadable::{Unreadable, stand_in};
 use super::{Journal, Outcome, ProjectEntry, RunEntry};
 use crate::log::protocol::{Delivery, Order};
-use crate::log::store::{EndedRun, Flow, OpenRun, Place, Recovered, RunNumber, RunSet, StoreError};
+use crate::log::store::{EndedRun, Flow, OpenRun, PlaceInRun, Recovered, RunNumber, RunSet, StoreError};
 use crate::log::views::read_event;
 use crate::model::{FIRST_REVISION, Now, Plan, ProjectId, RunState, is_noted};
 
@@ -63,8 +63,8 @@ impl Journal {
         let mut before = self.forget(of);
         let mut loaded = std::mem::take(&mut self.untold);
         let is_loaded = match of.is_some() && self.is_shared {
-            true => self.behind(&before, &recovered).and_then(|behind| {
-                before.behind = behind;
+            true => self.changes_since(&before, &recovered).and_then(|changes| {
+                before.changes = changes;
                 self.load(recovered, &mut before, changed, &mut loaded, now)
             }),
             false => self.load(recovered, &mut before, changed, &mut loaded, now),
@@ -154,10 +154,10 @@ impl Journal {
         for (project, entry) in before.projects.iter().filter(|(_, entry)| entry.is_watched) {
             let anew = self.entry(project)?;
             (anew.is_watched, anew.wants_items) = (true, entry.wants_items);
-            let missed = match before.behind.get(project) {
-                Some(behind) if behind.is_empty() => None,
-                Some(behind) => Some(self.frames_of(project, entry.newest + 1, behind)),
-                None => self.frames_behind(project, entry.newest)?,
+            let missed = match before.changes.get(project) {
+                Some(changes) if changes.is_empty() => None,
+                Some(changes) => Some(self.frames_of(project, entry.newest + 1, changes)),
+                None => self.frames_after(project, entry.newest)?,
             };
             missed_by_all.extend(missed.map(|frames| Delivery::Frames { project: project.clone(), frames }));
         }
@@ -285,7 +285,7 @@ impl Journal {
             first_seq.get_or_insert(message.seq);
             last_seq = Some(message.seq);
             // The others change no state.
-            if message.place != Place::Middle && problem.is_none() {
+            if message.place != PlaceInRun::Middle && problem.is_none() {
                 match read_event(message) {
                     Ok(event) => {
                         // What is left out is kept by itself since it was said.

@@ -69,7 +69,7 @@ use super::lookup::heads::Heads;
 use super::lookup::{Asked, Lookup, Question};
 use super::protocol::{Answer, Command, Delivery, PlanLimits, Refusal, ReplyTo, Spends, Subscription, Webhooks};
 use super::store::{BeatError, Retention, RunMap, RunNumber, RunSet, Store, StoreError};
-use super::work::{Held, WorkCounts};
+use super::work::{Gauges, WorkCounts};
 use crate::auth::{IdSigner, TicketNote};
 use crate::model::{Now, ProjectId, Timestamp};
 
@@ -252,10 +252,10 @@ impl Journal {
         if now.mono < self.trim_at {
             return;
         }
-        let before = self.held();
+        let before = self.work();
         self.trim(now);
-        if self.held() != before {
-            outcome.deliveries.push(Delivery::Worked(self.held()));
+        if self.work() != before {
+            outcome.deliveries.push(Delivery::Worked(self.work()));
         }
     }
 
@@ -272,14 +272,14 @@ impl Journal {
     }
 
     /// What there is just now, counted as no work.
-    pub fn held(&self) -> WorkCounts {
+    pub fn work(&self) -> WorkCounts {
         let mut counts = WorkCounts::default();
-        counts.note_held(self.what_is_held());
+        counts.set_gauges(self.gauges());
         counts
     }
 
-    fn what_is_held(&self) -> Held {
-        Held {
+    fn gauges(&self) -> Gauges {
+        Gauges {
             open_runs: self.open_runs,
             steps_waiting: self.waits.values().sum(),
             projects: self.projects.len(),

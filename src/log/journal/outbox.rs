@@ -4,7 +4,7 @@
 //! the outcome.
 
 use super::Journal;
-use super::batch::{Batch, Place};
+use super::batch::{Batch, PartIndex};
 use crate::log::store::{Due, OutboxChange, RunNumber, StoreError, Write};
 use crate::model::{Notable, Now, ProjectId, RunEvent};
 
@@ -12,7 +12,7 @@ impl Journal {
     /// A run has said something: every webhook that wants to know is to be told.
     pub(super) fn tell(
         &mut self,
-        part: Place,
+        part: PartIndex,
         (project, number, seq): (&ProjectId, RunNumber, u64),
         event: &RunEvent,
         batch: &mut Batch,

@@ -1,7 +1,7 @@
 //! Stored plans: stores and removes them, and records the outcome of their schedules.
 
 use super::Journal;
-use super::batch::{Batch, Place};
+use super::batch::{Batch, PartIndex};
 use crate::log::protocol::{Answer, FiringNote, NewPlan, Origin, PlanCommand, Refusal};
 use crate::log::store::{PlanChange, PlanRow, StoreError, Write};
 use crate::model::{Now, PlanName, ProjectId, RunId};
@@ -113,7 +113,7 @@ impl Journal {
     }
 
     /// Where several nodes share the store, two that change a project's plans at once are to notice.
-    fn plan_part(&self, project: &ProjectId, batch: &mut Batch) -> Result<Option<Place>, StoreError> {
+    fn plan_part(&self, project: &ProjectId, batch: &mut Batch) -> Result<Option<PartIndex>, StoreError> {
         if self.is_shared { self.part(project, batch).map(Some) } else { Ok(None) }
     }
 
@@ -141,7 +141,7 @@ impl Journal {
 
 impl Batch {
     /// Keeps what becomes of a stored plan, which was as `earlier` says.
-    fn change_plan(&mut self, part: Option<Place>, earlier: Option<&PlanRow>, change: PlanChange) {
+    fn change_plan(&mut self, part: Option<PartIndex>, earlier: Option<&PlanRow>, change: PlanChange) {
         let (project, name) = change.name();
         let later = match &change {
             PlanChange::Put(row, _) => Some(&**row),

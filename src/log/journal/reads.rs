@@ -12,7 +12,7 @@ use crate::log::protocol::{
     Answer, Delivery, Query, Refusal, ReplyTo, ResetReason, Resume, ResumeFrom, StartingPosition, Subscription,
     Unretold, WantedItems, WantedOutput, WantedRun,
 };
-use crate::log::store::{Ends, Flow, Place, RunNumber, StoreError, StoredMessage};
+use crate::log::store::{Ends, Flow, PlaceInRun, RunNumber, StoreError, StoredMessage};
 use crate::log::views::{RunView, Snapshot};
 use crate::model::{Now, ProjectId, RunId, RunState, StepId};
 
@@ -203,7 +203,7 @@ impl Journal {
     }
 
     /// What the loop was not sent of a watched project's messages, all behind `sent`; the newest of it where that is much.
-    pub(super) fn frames_behind(&mut self, project: &ProjectId, sent: u64) -> Result<Option<Frames>, StoreError> {
+    pub(super) fn frames_after(&mut self, project: &ProjectId, sent: u64) -> Result<Option<Frames>, StoreError> {
         if self.newest(project)? <= sent {
             return Ok(None);
         }
@@ -257,7 +257,7 @@ impl Journal {
                 message.seq,
                 &message.json,
             );
-            frames.mark(message.run, message.place == Place::Last);
+            frames.mark(message.run, message.place == PlaceInRun::Last);
         }
         frames
     }

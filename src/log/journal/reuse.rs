@@ -8,8 +8,8 @@ use super::{Journal, ProjectEntry, RunEntry};
 use crate::log::store::{Flow, OpenRun, Recovered, RunMap, RunSet, StoreError, StoredMessage};
 use crate::model::{FIRST_REVISION, Now, ProjectId, Timestamp, is_noted};
 
-/// Messages that a project may be behind. What is behind by more is folded from the beginning.
-const BEHIND_MAX: u64 = 4096;
+/// The most new messages of a project that runs are folded on with. With more, they are folded from the beginning.
+const CHANGES_MAX: u64 = 4096;
 
 /// The same in bytes.
 const BEHIND_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -20,14 +20,14 @@ pub(super) struct Before {
     pub(super) projects: HashMap<ProjectId, ProjectEntry>,
     pub(super) runs: RunMap<RunEntry>,
     /// All messages of these projects that have come since.
-    pub(super) behind: HashMap<ProjectId, Vec<StoredMessage>>,
+    pub(super) changes: HashMap<ProjectId, Vec<StoredMessage>>,
 }
 
 impl Before {
     /// What was known of a run, where that is true and can be folded on.
     pub(super) fn take_true(&mut self, run: &OpenRun, changed: &RunSet) -> Option<RunEntry> {
         let is_noted = run.document.as_deref().is_some_and(is_noted);
-        if changed.contains(&run.number) || is_noted || !self.behind.contains_key(&run.project) {
+        if changed.contains(&run.number) || is_noted || !self.changes.contains_key(&run.project) {
             return None;
         }
         let plan = self.runs.get(&run.number).filter(|known| !known.is_broken)?.plan.as_ref()?;
@@ -38,25 +38,25 @@ impl Before {
 impl Journal {
     /// What has come to projects since they were read, of those of which that is little and all there. It is wanted of those
     /// alone that are watched, or have runs that may be folded on.
-    pub(super) fn behind(
+    pub(super) fn changes_since(
         &self,
         before: &Before,
         recovered: &Recovered,
     ) -> Result<HashMap<ProjectId, Vec<StoredMessage>>, StoreError> {
-        let mut behind = HashMap::new();
+        let mut changes = HashMap::new();
         for now in &recovered.projects {
             let is_wanted = |then: &&ProjectEntry| then.is_watched || !then.open_runs.is_empty();
             let Some(then) = before.projects.get(&now.project).filter(is_wanted) else { continue };
             if let Some(messages) = self.stretch(&now.project, then.newest, now.newest)? {
-                behind.insert(now.project.clone(), messages);
+                changes.insert(now.project.clone(), messages);
             }
         }
-        Ok(behind)
+        Ok(changes)
     }
 
-    /// The messages of a project behind `from` and up to `to`, without a gap; none where that is much.
+    /// The messages of a project after `from` and up to `to`, without a gap; none where that is much.
     fn stretch(&self, project: &ProjectId, from: u64, to: u64) -> Result<Option<Vec<StoredMessage>>, StoreError> {
-        let Some(count) = to.checked_sub(from).filter(|count| *count <= BEHIND_MAX) else { return Ok(None) };
+        let Some(count) = to.checked_sub(from).filter(|count| *count <= CHANGES_MAX) else { return Ok(None) };
         let (mut messages, mut bytes) = (Vec::new(), 0);
         if count > 0 {
             self.store.messages(project, from, None, &mut |message| {
@@ -80,9 +80,9 @@ impl Journal {
         before: &Before,
     ) -> Result<Option<String>, StoreError> {
         self.hold_entry(run.number, &run.project, known)?;
-        let behind = before.behind.get(&run.project).into_iter().flatten();
+        let changes = before.changes.get(&run.project).into_iter().flatten();
         let mut problem = None;
-        for message in behind.filter(|message| message.run == Some(run.number)) {
+        for message in changes.filter(|message| message.run == Some(run.number)) {
             let folded = self.fold_in(run.number, message);
             problem = problem.or(folded.err());
         }

@@ -66,7 +66,7 @@ pub(super) enum Move {
     /// One more waits for its answer.
     Joined(SteeringId, Waiter),
     /// The run has decided: the body of the answer, or why not.
-    Settled(SteeringId, Result<Arc<[u8]>, Refusal>),
+    Decided(SteeringId, Result<Arc<[u8]>, Refusal>),
     /// Another node is asked.
     Asked(WishId, Asked),
     /// One more waits for that one's answer.
@@ -173,10 +173,10 @@ impl Journal {
             Move::Begun(id, wish) => Some((id, wish)),
             _ => None,
         });
-        let is_settled = |id: &SteeringId| {
-            batch.steerings().any(|moved| matches!(moved, Move::Settled(settled, _) if settled == id))
+        let is_decided = |id: &SteeringId| {
+            batch.steerings().any(|moved| matches!(moved, Move::Decided(decided, _) if decided == id))
         };
-        let mut open = self.steerings.on_their_way.iter().chain(begun).filter(|(id, _)| !is_settled(id));
+        let mut open = self.steerings.on_their_way.iter().chain(begun).filter(|(id, _)| !is_decided(id));
         let (id, wish) =
             open.find(|(_, wish)| (&wish.claim.project, &wish.claim.key) == (&claim.project, &claim.key))?;
         Some((*id, wish.claim.fingerprint.value == claim.fingerprint.value))
@@ -207,11 +207,11 @@ impl Journal {
             match (waiter, &answer) {
                 // The next node that has the run does it.
                 (Waiter::Here(_), _) | (_, Err(Refusal::Steering(SteeringError::ShuttingDown))) => {}
-                (Waiter::Elsewhere(id), _) => self.settle_wish(project, id, &as_answer(&answer), batch)?,
+                (Waiter::Elsewhere(id), _) => self.answer_wish(project, id, &as_answer(&answer), batch)?,
             }
         }
         let part = self.part(project, batch)?;
-        batch.steer(part, Move::Settled(verdict.id, answer));
+        batch.steer(part, Move::Decided(verdict.id, answer));
         Ok(())
     }
 
@@ -229,21 +229,21 @@ impl Journal {
         Some((wish.claim.clone(), wish.waiters.iter().chain(joined).cloned().collect()))
     }
 
-    /// A batch is committed: wishes that it answers are answered with it.
-    pub(super) fn settle(&mut self, batch: &mut Batch) {
+    /// Applies the changes of a committed batch to the wishes, and replies to those that it answers.
+    pub(super) fn apply_steerings(&mut self, batch: &mut Batch) {
         for moved in batch.take_steerings() {
             match moved {
                 Move::Begun(id, wish) => drop(self.steerings.on_their_way.insert(id, wish)),
                 Move::Joined(id, waiter) => {
                     self.steerings.on_their_way.entry(id).and_modify(|wish| wish.waiters.push(waiter));
                 }
-                Move::Settled(id, answer) => {
+                Move::Decided(id, answer) => {
                     let Some(wish) = self.steerings.on_their_way.remove(&id) else { continue };
                     wish.replies().for_each(|to| batch.tell(to.clone(), as_answer(&answer)));
                 }
                 Move::Asked(id, asked) => self.wishes.has_asked(id, asked),
                 Move::JoinedAsked(id, reply) => self.wishes.has_joined(id, reply),
-                Move::Answered(id) => self.wishes.has_settled(id),
+                Move::Answered(id) => self.wishes.note_answered(id),
             }
         }
     }

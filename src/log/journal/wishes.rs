@@ -24,7 +24,7 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Of how many wishes it is known that they were answered here. Whoever reads the store for this journal may have read some
 /// of them as open just before; it has one such reading on its way at a time.
-const SETTLED_MAX: usize = 4 * STEERINGS_MAX;
+const ANSWERED_MAX: usize = 4 * STEERINGS_MAX;
 
 /// What is known of wishes for others, and of others.
 #[derive(Default)]
@@ -33,7 +33,7 @@ pub(super) struct Wishes {
     asked: HashMap<WishId, Asked>,
     waiting: Arc<WaitingWishes>,
     /// The newest that were answered here.
-    settled: BTreeSet<WishId>,
+    answered: BTreeSet<WishId>,
     in_order: VecDeque<WishId>,
 }
 
@@ -67,14 +67,14 @@ impl Wishes {
         self.asked.entry(id).and_modify(|asked| asked.replies.push(reply));
     }
 
-    pub(super) fn has_settled(&mut self, id: WishId) {
-        if self.settled.insert(id) {
+    pub(super) fn note_answered(&mut self, id: WishId) {
+        if self.answered.insert(id) {
             self.in_order.push_back(id);
         }
-        if self.in_order.len() > SETTLED_MAX
+        if self.in_order.len() > ANSWERED_MAX
             && let Some(oldest) = self.in_order.pop_front()
         {
-            self.settled.remove(&oldest);
+            self.answered.remove(&oldest);
         }
     }
 
@@ -146,7 +146,7 @@ impl Journal {
         let mut to_do = Vec::new();
         for command in commands.extract_if(.., |command| matches!(command, Command::Wishes(_))) {
             let Command::Wishes(wishes) = command else { continue };
-            for (id, answer) in wishes.settled {
+            for (id, answer) in wishes.answered {
                 let Some(asked) = self.wishes.asked.remove(&id) else { continue };
                 asked.replies.iter().for_each(|to| outcome.reply(to, answer_of(&answer)));
             }
@@ -160,39 +160,39 @@ impl Journal {
     pub(super) fn grant(&mut self, row: &WishRow, batch: &mut Batch, now: Now) -> Result<(), StoreError> {
         let WishRow { id, project, run, number, .. } = row;
         // Where this node is about to end, the next one that has the run does it.
-        if self.wishes.settled.contains(id) || self.is_granted(*id, batch) || self.is_steering_over() {
+        if self.wishes.answered.contains(id) || self.is_granted(*id, batch) || self.is_steering_over() {
             return Ok(());
         }
         let Some(request) = Wanted::read(row) else {
             log::warn!("cannot read the request of another node for run {run}");
-            return self.settle_wish(project, *id, &Answer::Refused(Refusal::StoreUnavailable), batch);
+            return self.answer_wish(project, *id, &Answer::Refused(Refusal::StoreUnavailable), batch);
         };
         match self.open_here_or_elsewhere(project, run, batch)? {
-            Err(refusal) => return self.settle_wish(project, *id, &Answer::Refused(refusal), batch),
+            Err(refusal) => return self.answer_wish(project, *id, &Answer::Refused(refusal), batch),
             Ok(other) if other != *number => {
-                return self.settle_wish(project, *id, &Answer::Refused(Refusal::RunEnded), batch);
+                return self.answer_wish(project, *id, &Answer::Refused(Refusal::RunEnded), batch);
             }
             // It was taken over just now, and is not gone on with so far; or it is another's by now. It comes again.
             Ok(_) if self.run_here(project, run).is_none() => return Ok(()),
             Ok(_) => {}
         }
         match self.take_up(&request, Waiter::Elsewhere(*id), batch, now)? {
-            Some(answer) => self.settle_wish(project, *id, &answer, batch),
+            Some(answer) => self.answer_wish(project, *id, &answer, batch),
             None => Ok(()),
         }
     }
 
     /// A wish of another node is answered.
-    pub(super) fn settle_wish(
+    pub(super) fn answer_wish(
         &self,
         project: &ProjectId,
         id: WishId,
         answer: &Answer,
         batch: &mut Batch,
     ) -> Result<(), StoreError> {
-        let answer = Settled::of(answer).to_json()?;
+        let answer = WishAnswer::of(answer).to_json()?;
         let part = self.part(project, batch)?;
-        batch.write(part, Write::WishSettled { id, answer });
+        batch.write(part, Write::WishAnswered { id, answer });
         batch.steer(part, Move::Answered(id));
         Ok(())
     }
@@ -242,7 +242,7 @@ impl Wanted {
 /// An answer, as it is kept for who waits for it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Settled {
+enum WishAnswer {
     /// The body of the answer, to the byte, for its key is bound with the same.
     Accepted {
         body: String,
@@ -251,7 +251,7 @@ enum Settled {
     Refused(Refusal),
 }
 
-impl Settled {
+impl WishAnswer {
     fn of(answer: &Answer) -> Self {
         match answer {
             Answer::Accepted { body, replayed } => {
@@ -276,8 +276,8 @@ fn answer_of(kept: &[u8]) -> Answer {
         return Answer::Refused(Refusal::Steering(SteeringError::RunEnded));
     }
     match serde_json::from_slice(kept) {
-        Ok(Settled::Accepted { body, replayed }) => Answer::Accepted { body: body.into_bytes().into(), replayed },
-        Ok(Settled::Refused(refusal)) => Answer::Refused(refusal),
+        Ok(WishAnswer::Accepted { body, replayed }) => Answer::Accepted { body: body.into_bytes().into(), replayed },
+        Ok(WishAnswer::Refused(refusal)) => Answer::Refused(refusal),
         Err(error) => {
             log::warn!("cannot read the answer of another node: {error}");
             Answer::Refused(Refusal::StoreUnavailable)

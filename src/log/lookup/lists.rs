@@ -68,7 +68,7 @@ impl OpenRuns {
             Some(Position::Number(number)) => Some(*number),
             Some(Position::Run(run)) => match history.run_number(project, run)? {
                 Some(number) => Some(number),
-                None => Some(self.behind_the_ended(history, project)?),
+                None => Some(self.first_after_ended(history, project)?),
             },
         };
         let mut body = b"{\"workflows\":[".to_vec();
@@ -122,7 +122,7 @@ impl OpenRuns {
 
     /// In front of a project's oldest run that has ended: where nothing tells any more where a run stood that was let go, as
     /// those are that ended first. What is older goes on.
-    fn behind_the_ended(&self, history: &dyn History, project: &ProjectId) -> Result<RunNumber, StoreError> {
+    fn first_after_ended(&self, history: &dyn History, project: &ProjectId) -> Result<RunNumber, StoreError> {
         let mut behind = RunNumber(NonZeroU64::MIN);
         for &number in self.0.keys() {
             let mut older = None;
@@ -192,10 +192,10 @@ pub(in crate::log) fn list_projects(
     after: Option<&ProjectId>,
     limit: usize,
 ) -> Result<Answer, StoreError> {
-    let is_behind = |id: &&ProjectId| after.is_none_or(|after| *id > after);
+    let is_after = |id: &&ProjectId| after.is_none_or(|after| *id > after);
     heads.projects.read(|projects| match visible {
         Some(visible) => {
-            let visible: BTreeSet<_> = visible.iter().filter(is_behind).collect();
+            let visible: BTreeSet<_> = visible.iter().filter(is_after).collect();
             write_projects(heads, visible.into_iter().filter_map(|id| projects.get_key_value(id)), limit)
         }
         None => {

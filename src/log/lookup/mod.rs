@@ -37,7 +37,7 @@ use super::protocol::{
     Answer, Query, Refusal, ReplyTo, ResetReason, Resume, RunAtItsEnd, StartingPosition, WantedItems, WantedOutput,
     WantedRun,
 };
-use super::store::{Ends, Flow, History, Look, Place, Reader, RunNumber, StoreError};
+use super::store::{Ends, Flow, History, Look, PlaceInRun, Reader, RunNumber, StoreError};
 use super::views::RunView;
 use crate::auth::IdSigner;
 use crate::model::{FIRST_REVISION, ProjectId, RunId, RunState, StepId, StepStatus, shown_document};
@@ -209,7 +209,7 @@ impl Lookup {
                 return Flow::Stop;
             }
             marks.push((message.seq, bytes.len()));
-            has_last = stretch.run.is_some() && message.place == Place::Last;
+            has_last = stretch.run.is_some() && message.place == PlaceInRun::Last;
             Flow::More
         })?;
         Ok((Block::new(bytes, marks, up_to, has_last), is_full))
@@ -244,7 +244,7 @@ impl Lookup {
                 let start = StartingPosition::new(project, *after, Resume::Reset(ResetReason::Expired));
                 Ok(Some(Answer::StartsAt(Box::new(start))))
             }
-            (told, _) => known.settled(told),
+            (told, _) => known.final_answer(told),
         }
     }
 
@@ -257,7 +257,7 @@ impl Lookup {
     ) -> Result<Answer, StoreError> {
         let known = Known::Told(start.unretold.as_ref().and_then(|unretold| unretold.live.clone()));
         let begun = self.retelling.begin(look, signer, &mut start).map(|()| Answer::StartsAt(start));
-        Ok(known.settled(begun)?.unwrap_or(Answer::Refused(Refusal::StoreUnavailable)))
+        Ok(known.final_answer(begun)?.unwrap_or(Answer::Refused(Refusal::StoreUnavailable)))
     }
 
     /// A step's output; nothing where the log has to be asked for the state of its run.
@@ -375,7 +375,7 @@ impl Lookup {
 
 impl Known {
     /// What is answered where something was to be retold; nothing where the log has to be asked.
-    fn settled(&self, told: Result<Answer, Miss>) -> Result<Option<Answer>, StoreError> {
+    fn final_answer(&self, told: Result<Answer, Miss>) -> Result<Option<Answer>, StoreError> {
         match told {
             Ok(answer) => Ok(Some(answer)),
             Err(Miss::Untold) => Ok(self.gone()),

@@ -169,7 +169,7 @@ mod tests {
     use super::*;
     use crate::auth::{Instance, ServerKeys};
     use crate::log::MemoryStore;
-    use crate::log::store::{Place, Retention, Store, Write};
+    use crate::log::store::{PlaceInRun, Retention, Store, Write};
     use crate::log::testing::{KEEP_ALL, at, project};
     use crate::model::{Timestamp, TypeFilter, write_message};
 
@@ -185,8 +185,13 @@ mod tests {
             let mut json = Vec::new();
             let kind = if seq % 1000 == 0 { "rare" } else { "dense" };
             write_message(&mut json, kind, &project(), seq, payload.as_bytes());
-            let message =
-                StoredMessage { seq, at: Timestamp::default(), run: None, place: Place::Middle, json: json.into() };
+            let message = StoredMessage {
+                seq,
+                at: Timestamp::default(),
+                run: None,
+                place: PlaceInRun::Middle,
+                json: json.into(),
+            };
             Write::Message(message, project())
         };
         let writes: Vec<_> = (1..=count).map(write).collect();

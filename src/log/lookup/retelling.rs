@@ -16,7 +16,7 @@ use crate::auth::IdSigner;
 use crate::formats::{Encoder, Format, Opening, RunHead};
 use crate::log::frames::Row;
 use crate::log::protocol::{Resume, Retold, StartingPosition, Subscription, Unretold};
-use crate::log::store::{Flow, History, Look, Place, RunNumber, StoreError, StoredMessage};
+use crate::log::store::{Flow, History, Look, PlaceInRun, RunNumber, StoreError, StoredMessage};
 use crate::log::views::{RunView, read_event};
 use crate::model::{ProjectId, RunEventKind, Timestamp};
 
@@ -316,7 +316,7 @@ impl Kept {
         let event =
             read_event(message).map_err(|error| StoreError(format!("cannot read a message of a run: {error}")))?;
         let ends = self.encoder.tell(&event, &signer.text(project, message.seq), &mut row.bytes);
-        row.mark(message.seq, ends || message.place == Place::Last);
+        row.mark(message.seq, ends || message.place == PlaceInRun::Last);
         self.at = message.seq;
         if matches!(event.kind, RunEventKind::PlanChanged(_)) {
             self.encoder.know_plan(&history.document(run)?.unwrap_or_default());

@@ -15,9 +15,9 @@ use super::outbox::Outbox;
 use super::plans::Plans;
 use crate::log::store::segment::Extent;
 use crate::log::store::{
-    AppendError, BeatError, DueRow, DueTimes, Flow, Head, KEY_AGE_MS, KeyRow, Place, PlanCounts, PlanRow, Retention,
-    RunRow, Store, StoreError, StoredMessage, StoredOutput, TOMBSTONE_AGE_MS, TOMBSTONES_MAX, Times, Trimmed,
-    WantedPlans, Write, item_weight,
+    AppendError, BeatError, DueRow, DueTimes, Flow, Head, KEY_AGE_MS, KeyRow, PlaceInRun, PlanCounts, PlanRow,
+    Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, TOMBSTONE_AGE_MS, TOMBSTONES_MAX, Times,
+    Trimmed, WantedPlans, Write, item_weight,
 };
 use crate::log::store::{EndedRun, Ends, History, OpenRun, Recovered, RecoveredProject, RunNumber};
 use crate::model::{OutputStream, PlanName, ProjectId, RunId, RunStatus, StepId, Timestamp};
@@ -110,21 +110,21 @@ struct Run {
     ended: Option<Ended>,
     /// When its newest message was kept; no longer moves once it has ended, for it stands in `ended`.
     last_at: Timestamp,
-    outputs: HashMap<StepId, (u32, HeldOutput)>,
+    outputs: HashMap<StepId, (u32, OutputContent)>,
     /// What is kept of the items of steps.
     items: BTreeMap<(StepId, u32), Arc<[u8]>>,
 }
 
 /// What a step wrote, by where it came out, and what it returned where that was cut for its message.
 #[derive(Default, Clone)]
-struct HeldOutput {
+struct OutputContent {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
     text: Vec<u8>,
     whole: Option<Arc<[u8]>>,
 }
 
-impl HeldOutput {
+impl OutputContent {
     fn stream(&self, stream: OutputStream) -> &Vec<u8> {
         match stream {
             OutputStream::Stdout => &self.stdout,
@@ -178,7 +178,7 @@ impl Contents {
         self.by_id.get(id).map(|&index| &self.projects[index as usize])
     }
 
-    fn held_output(&self, number: RunNumber, step: &StepId) -> Option<&(u32, HeldOutput)> {
+    fn output(&self, number: RunNumber, step: &StepId) -> Option<&(u32, OutputContent)> {
         self.runs.get(&number)?.outputs.get(step)
     }
 

@@ -28,7 +28,7 @@ impl Outbox {
         match change {
             OutboxChange::Due(due) => self.add(due),
             OutboxChange::PutOff { id, attempts, next_at } => self.put_off(*id, *attempts, *next_at),
-            OutboxChange::Settled(id) => {
+            OutboxChange::Done(id) => {
                 for waiting in self.webhooks.values_mut() {
                     waiting.remove(*id);
                 }

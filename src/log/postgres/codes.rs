@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 
-use crate::log::store::{Place, RunNumber, StoreError, StoredMessage};
+use crate::log::store::{PlaceInRun, RunNumber, StoreError, StoredMessage};
 use crate::model::{Notable, OutputStream, RunStatus, Timestamp};
 
 /// Among the streams of a step, its whole output.
@@ -49,17 +49,19 @@ pub(super) fn status_code(status: RunStatus) -> Option<i16> {
     }
 }
 
-pub(super) fn place_code(place: Place) -> i16 {
+pub(super) fn place_code(place: PlaceInRun) -> i16 {
     match place {
-        Place::Middle => 0,
-        Place::First => 1,
-        Place::Turn => 2,
-        Place::Last => 3,
+        PlaceInRun::Middle => 0,
+        PlaceInRun::First => 1,
+        PlaceInRun::Turn => 2,
+        PlaceInRun::Last => 3,
     }
 }
 
-fn place_of(code: i16) -> Option<Place> {
-    [Place::Middle, Place::First, Place::Turn, Place::Last].into_iter().find(|place| place_code(*place) == code)
+fn place_of(code: i16) -> Option<PlaceInRun> {
+    [PlaceInRun::Middle, PlaceInRun::First, PlaceInRun::Turn, PlaceInRun::Last]
+        .into_iter()
+        .find(|place| place_code(*place) == code)
 }
 
 pub(super) fn notable_code(notable: Notable) -> i16 {

@@ -43,7 +43,7 @@ pub(super) struct Columns<'w> {
     due: DueColumns<'w>,
     plans: PlanColumns<'w>,
     wishes: Wishes<'w>,
-    settled: Settled<'w>,
+    answered: AnsweredColumns<'w>,
     pub(super) drained: Vec<i64>,
     /// Bytes that are sent, about: a call with more of them may take longer.
     pub(super) weight: u64,
@@ -70,7 +70,7 @@ impl<'w> Columns<'w> {
             due: DueColumns::default(),
             plans: PlanColumns::default(),
             wishes: Wishes::default(),
-            settled: Settled::default(),
+            answered: AnsweredColumns::default(),
             drained: Vec::new(),
             weight: entries.iter().map(sent_bytes).sum(),
         };
@@ -125,9 +125,9 @@ impl<'w> Columns<'w> {
                 self.plans.add(change);
             }
             Write::Wish(row) => self.wishes.add(row),
-            Write::WishSettled { id, answer } => {
-                self.settled.ids.push(&id.0);
-                self.settled.answers.push(answer);
+            Write::WishAnswered { id, answer } => {
+                self.answered.ids.push(&id.0);
+                self.answered.answers.push(answer);
             }
             Write::Drained(ids) => self.drained.extend(ids.iter().map(|id| int(*id))),
         }
@@ -201,7 +201,7 @@ impl<'w> Columns<'w> {
         step(!t.notes.is_empty(), sql::NOTE_TICKETS, vec![&t.untils, &t.spents, &t.notes]);
         let w = &self.wishes;
         step(!w.ids.is_empty(), sql::NEW_WISHES, vec![&w.ids, &w.projects, &w.run_ids, &w.runs, &w.wishes]);
-        let s = &self.settled;
+        let s = &self.answered;
         step(!s.ids.is_empty(), sql::SETTLE_WISHES, vec![&s.ids, &s.answers]);
         step(!self.drained.is_empty(), sql::DRAIN, vec![&self.drained]);
         steps.extend(self.due.steps());
@@ -233,7 +233,7 @@ fn sent_bytes(write: &Write) -> u64 {
         }
         Write::Key(row) => row.weight(),
         Write::Wish(row) => row.wish.len() as u64,
-        Write::WishSettled { answer, .. } => answer.len() as u64,
+        Write::WishAnswered { answer, .. } => answer.len() as u64,
         write => write.history_bytes(),
     }
 }
@@ -430,7 +430,7 @@ impl<'w> Wishes<'w> {
 }
 
 #[derive(Default)]
-struct Settled<'w> {
+struct AnsweredColumns<'w> {
     ids: Vec<&'w [u8]>,
     answers: Vec<&'w [u8]>,
 }
@@ -469,7 +469,7 @@ mod tests {
             plan(Some(vec![0; LARGE].into())),
             created(1, LARGE),
             key("k", 1, LARGE),
-            Write::WishSettled { id: WishId([1; 16]), answer },
+            Write::WishAnswered { id: WishId([1; 16]), answer },
         ];
         for write in large {
             assert!(weight(write) >= LARGE as u64);

@@ -20,8 +20,8 @@ use tokio::time::{timeout, timeout_at};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, Row, Socket, Statement};
 
+use super::address::DatabaseAddress;
 use super::failure::{Failure, code};
-use super::place::PostgresPlace;
 use super::tls::Secured;
 
 /// What a link carries in a second at least: a call that takes more with it may take longer.
@@ -65,7 +65,7 @@ impl Together {
 
 /// See the top of this file.
 pub(super) struct Connection {
-    place: Arc<PostgresPlace>,
+    address: Arc<DatabaseAddress>,
     runtime: Runtime,
     call_max: Duration,
     live: Option<Live>,
@@ -93,11 +93,11 @@ struct Inbox {
 }
 
 impl Connection {
-    /// One to `place`, each call on which takes `call_max` at most. It is made by the first.
-    pub(super) fn new(place: Arc<PostgresPlace>, call_max: Duration) -> Result<Self, Failure> {
+    /// A connection to `address`, each call on which takes `call_max` at most. It is made by the first.
+    pub(super) fn new(address: Arc<DatabaseAddress>, call_max: Duration) -> Result<Self, Failure> {
         let runtime = Builder::new_current_thread().enable_io().enable_time().build();
         let runtime = runtime.map_err(|error| Failure::Unreachable(format!("cannot start the runtime: {error}")))?;
-        Ok(Self { place, runtime, call_max, live: None, made: 0, greeting: None, unanswered_at: None })
+        Ok(Self { address, runtime, call_max, live: None, made: 0, greeting: None, unanswered_at: None })
     }
 
     /// How long a call may take from here on.
@@ -110,8 +110,8 @@ impl Connection {
         self.greeting = Some(sql);
     }
 
-    pub(super) fn place(&self) -> &Arc<PostgresPlace> {
-        &self.place
+    pub(super) fn address(&self) -> &Arc<DatabaseAddress> {
+        &self.address
     }
 
     /// Which connection it is by now, counted from 1: made where there is none.
@@ -260,7 +260,7 @@ impl Connection {
     fn connect(&mut self) -> Result<Live, Failure> {
         let began = Instant::now();
         let work = async {
-            let (client, connection) = self.place.connect().await.map_err(Failure::from)?;
+            let (client, connection) = self.address.connect().await.map_err(Failure::from)?;
             let inbox = Arc::new(Mutex::new(Inbox::default()));
             tokio::spawn(carry(connection, inbox.clone()));
             if let Some(greeting) = &self.greeting {
@@ -310,7 +310,7 @@ impl Connection {
         if let Some(live) = self.live.take() {
             let cancel = live.client.cancel_token();
             // Whether it hears of that is not known either way.
-            let _ = self.runtime.block_on(async { timeout(CANCEL_MAX, cancel.cancel_query(self.place.tls())).await });
+            let _ = self.runtime.block_on(async { timeout(CANCEL_MAX, cancel.cancel_query(self.address.tls())).await });
         }
         Err(Failure::Late(NO_ANSWER.to_owned()))
     }

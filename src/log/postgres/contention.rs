@@ -72,7 +72,7 @@ impl Writing {
         match conn.query_within(Together::Begun(sql::BEGIN_LOCKED), sql::LOCK_PROJECTS, &[&names]) {
             Ok(_) => self.contention.locked.set(conn.made()),
             Err(failure) => {
-                log::debug!("{}: cannot lock a project: {failure}", conn.place().shown());
+                log::debug!("{}: cannot lock a project: {failure}", conn.address().shown());
                 if conn.is_made() && conn.execute("ROLLBACK").is_err() {
                     conn.let_go();
                 }

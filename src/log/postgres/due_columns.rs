@@ -12,7 +12,7 @@ pub(super) struct DueColumns<'w>(Vec<Part<'w>>);
 enum Part<'w> {
     New(Box<New<'w>>),
     PutOff { ids: Vec<i64>, attempts: Vec<i64>, next_ats: Vec<i64> },
-    Settled(Vec<i64>),
+    Done(Vec<i64>),
     LetGo(Vec<&'w str>),
 }
 
@@ -48,8 +48,8 @@ impl<'w> DueColumns<'w> {
                     _ => self.0.push(Part::PutOff { ids: vec![id], attempts: vec![attempt], next_ats: vec![next_at] }),
                 }
             }
-            (OutboxChange::Settled(id), Some(Part::Settled(ids))) => ids.push(int(id.0)),
-            (OutboxChange::Settled(id), _) => self.0.push(Part::Settled(vec![int(id.0)])),
+            (OutboxChange::Done(id), Some(Part::Done(ids))) => ids.push(int(id.0)),
+            (OutboxChange::Done(id), _) => self.0.push(Part::Done(vec![int(id.0)])),
             (OutboxChange::LetGo(webhook), Some(Part::LetGo(webhooks))) => webhooks.push(webhook),
             (OutboxChange::LetGo(webhook), _) => self.0.push(Part::LetGo(vec![webhook])),
         }
@@ -66,7 +66,7 @@ impl<'w> DueColumns<'w> {
             Part::PutOff { ids, attempts, next_ats } => {
                 Step { sql: sql::PUT_OFF, values: vec![ids, attempts, next_ats] }
             }
-            Part::Settled(ids) => Step { sql: sql::SETTLE_DUE, values: vec![ids] },
+            Part::Done(ids) => Step { sql: sql::SETTLE_DUE, values: vec![ids] },
             Part::LetGo(webhooks) => Step { sql: sql::LET_DUE_GO, values: vec![webhooks] },
         })
     }

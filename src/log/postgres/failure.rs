@@ -81,9 +81,9 @@ impl Failure {
         matches!(self.code(), Some(code::DEADLOCK | code::SERIALIZATION))
     }
 
-    /// It, of the store at this place.
-    pub(super) fn at(self, place: &str) -> StoreError {
-        StoreError(format!("{place}: {self}"))
+    /// The error, with the address of the database.
+    pub(super) fn at(self, address: &str) -> StoreError {
+        StoreError(format!("{address}: {self}"))
     }
 }
 

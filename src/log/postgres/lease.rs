@@ -68,7 +68,7 @@ impl PostgresLease {
     }
 
     fn trouble(&self, failure: Failure) -> StoreError {
-        failure.at(self.conn.place().shown())
+        failure.at(self.conn.address().shown())
     }
 }
 

@@ -9,7 +9,7 @@
 //! nodes write ([`PostgresTail`]), and for the one that trims history ([`housekeeping`]).
 //!
 //! - [`sql`]: all statements; `schema/`: the tables, and functions for what must happen inside the database in one step
-//! - [`open`]: creates and checks the tables; [`connection`], [`place`] and [`tls`]: reach the database
+//! - [`open`]: creates and checks the tables; [`connection`], [`address`] and [`tls`]: reach the database
 //! - [`failure`]: errors; [`membership`]: the identity of this node; [`codes`]: the values of columns
 //! - [`columns`], [`projects`], [`due_columns`], [`plan_columns`]: turn a batch into parameters; [`write`] sends it
 //!   and finds out whether it was committed; [`contention`] gets it through when nodes compete
@@ -18,6 +18,7 @@
 //! - [`notice`]: the notifications between nodes; [`telling`]: when they are sent with an append; [`noted`]:
 //!   notifications about tickets
 
+mod address;
 mod codes;
 mod columns;
 mod connection;
@@ -30,7 +31,6 @@ mod membership;
 mod noted;
 mod notice;
 mod open;
-mod place;
 mod plan_columns;
 mod projects;
 mod read;
@@ -125,7 +125,7 @@ impl PostgresStore {
     }
 
     fn trouble(&self, failure: Failure) -> StoreError {
-        failure.at(self.conn.borrow().place().shown())
+        failure.at(self.conn.borrow().address().shown())
     }
 }
 
@@ -207,7 +207,7 @@ impl Store for PostgresStore {
         self.rows(sql::STANDINGS, &[&names])?.iter().map(standing).collect()
     }
 
-    fn standings_behind(&self, after: Option<&ProjectId>, limit: usize) -> Result<Vec<Standing>, StoreError> {
+    fn standings_after(&self, after: Option<&ProjectId>, limit: usize) -> Result<Vec<Standing>, StoreError> {
         let after = after.map_or("", ProjectId::as_str);
         self.rows(sql::STANDINGS_BEHIND, &[&after, &int(limit as u64)])?.iter().map(standing).collect()
     }
@@ -238,15 +238,15 @@ impl Store for PostgresStore {
         let id = &former.0[..];
         let steps = [sql::LEAVE, sql::LEAVE_DUTIES].map(|sql| Step { sql, values: vec![&id] });
         let left = conn.run(Together::Whole(sql::BEGIN), &steps);
-        left.map_err(|failure| failure.at(conn.place().shown()))?;
+        left.map_err(|failure| failure.at(conn.address().shown()))?;
         *epoch = open::join(conn, node, *settings)?;
         me.becomes(node, began);
         Ok(())
     }
 
     fn reader(&self) -> Result<Option<Box<dyn Reader>>, StoreError> {
-        let place = self.conn.borrow().place().clone();
-        let conn = Connection::new(place, self.settings.call_max()).map_err(|failure| self.trouble(failure))?;
+        let address = self.conn.borrow().address().clone();
+        let conn = Connection::new(address, self.settings.call_max()).map_err(|failure| self.trouble(failure))?;
         Ok(Some(Box::new(PostgresReader::new(conn, self.me.clone()))))
     }
 }

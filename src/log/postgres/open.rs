@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Row;
 
+use super::address::DatabaseAddress;
 use super::codes::{get, int, ms};
 use super::connection::{Connection, Step, Together};
 use super::contention::Contention;
@@ -14,7 +15,6 @@ use super::failure::Failure;
 use super::housekeeping::Housekeeping;
 use super::lease::PostgresLease;
 use super::membership::{Membership, new_node};
-use super::place::PostgresPlace;
 use super::read::Reading;
 use super::settings::{PostgresSettings, PostgresWake};
 use super::tail::PostgresTail;
@@ -64,10 +64,10 @@ struct Engine {
 }
 
 pub(super) fn open(url: &str, seed: &Seed, settings: PostgresSettings, now: Timestamp) -> Result<Opened, OpenError> {
-    let place = Arc::new(PostgresPlace::parse(url, settings.call_max())?);
+    let address = Arc::new(DatabaseAddress::parse(url, settings.call_max())?);
     let connection = || {
-        let connection = Connection::new(place.clone(), settings.call_max());
-        connection.map_err(|failure| OpenError(format!("{}: {failure}", place.shown())))
+        let connection = Connection::new(address.clone(), settings.call_max());
+        connection.map_err(|failure| OpenError(format!("{}: {failure}", address.shown())))
     };
     let mut conn = connection()?;
     // This node holds no lease so far, and nobody waits for it.
@@ -113,11 +113,11 @@ pub(super) fn join(
     ];
     let connection = conn.ensure();
     let joined = connection.and_then(|connection| Ok((connection, conn.run(Together::Whole(sql::BEGIN), &steps)?)));
-    let (connection, rows) = joined.map_err(|failure| failure.at(conn.place().shown()))?;
+    let (connection, rows) = joined.map_err(|failure| failure.at(conn.address().shown()))?;
     if rows.first().is_none_or(Vec::is_empty) {
         return Err(StoreError(format!(
             "{}: a newer stepcast has changed the tables in the meantime",
-            conn.place().shown()
+            conn.address().shown()
         )));
     }
     let row =
@@ -127,7 +127,7 @@ pub(super) fn join(
 
 /// Makes the tables where there are none, or changes those of an earlier program, and says whose they are.
 fn cluster(conn: &mut Connection, seed: &Seed) -> Result<Cluster, OpenError> {
-    let shown = conn.place().shown().to_owned();
+    let shown = conn.address().shown().to_owned();
     let trouble = |failure: Failure| OpenError(format!("{shown}: {failure}"));
     conn.ensure().map_err(trouble)?;
     check_engine(conn)?;
@@ -140,7 +140,7 @@ fn cluster(conn: &mut Connection, seed: &Seed) -> Result<Cluster, OpenError> {
 
 /// Within a transaction that holds the lock.
 fn make(conn: &mut Connection, seed: &Seed) -> Result<Cluster, OpenError> {
-    let shown = conn.place().shown().to_owned();
+    let shown = conn.address().shown().to_owned();
     let trouble = |failure: Failure| OpenError(format!("{shown}: {failure}"));
     let engine = check_engine(conn)?;
     if !engine.has_cluster {
@@ -198,7 +198,7 @@ fn migrate(conn: &mut Connection, migrations: &[&str], engine: &Engine, instance
 }
 
 fn check_engine(conn: &mut Connection) -> Result<Engine, OpenError> {
-    let shown = conn.place().shown().to_owned();
+    let shown = conn.address().shown().to_owned();
     let rows = conn.query(sql::ENGINE, &[]).map_err(|failure| OpenError(format!("{shown}: {failure}")))?;
     let row = rows.first().ok_or_else(|| OpenError(format!("{shown}: the server returned no row")))?;
     engine(&shown, row)
@@ -242,7 +242,7 @@ fn read_cluster(row: &Row) -> Result<Cluster, OpenError> {
 }
 
 fn tickets(conn: &mut Connection, now: Timestamp) -> Result<Vec<TicketNote>, OpenError> {
-    let shown = conn.place().shown().to_owned();
+    let shown = conn.address().shown().to_owned();
     let rows = conn.query(sql::TICKETS, &[&ms(now)]).map_err(|failure| OpenError(format!("{shown}: {failure}")))?;
     let note = |row: &Row| {
         let json: &[u8] = get(row, 0)?;

@@ -56,7 +56,7 @@ pub(super) fn rows_again(
         Err(Failure::Lost(_)) => conn.query(sql, values),
         rows => rows,
     };
-    rows.map_err(|failure| failure.at(conn.place().shown()))
+    rows.map_err(|failure| failure.at(conn.address().shown()))
 }
 
 /// What has a way to the engine, and answers by it.

@@ -49,7 +49,7 @@ struct Moment<'a> {
 impl Readable for Moment<'_> {
     fn rows(&self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
         let mut conn = self.conn.borrow_mut();
-        let shown = conn.place().clone();
+        let shown = conn.address().clone();
         if self.has_begun.get() {
             if !conn.is_made() {
                 return Err(Failure::Lost("the connection was lost while it was read".to_owned()).at(shown.shown()));

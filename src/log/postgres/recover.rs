@@ -71,7 +71,7 @@ impl PostgresStore {
             Err(super::failure::Failure::Lost(_)) => conn.run(anew, steps),
             rows => rows,
         };
-        rows.map_err(|failure| failure.at(conn.place().shown()))
+        rows.map_err(|failure| failure.at(conn.address().shown()))
     }
 }
 

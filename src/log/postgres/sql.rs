@@ -439,7 +439,7 @@ pub(super) const OPEN_WISHES: &str = "
     SELECT w.id, w.project, w.run_id, w.run, w.wish FROM stepcast_wishes w JOIN stepcast_runs r ON r.number = w.run
     WHERE w.answer IS NULL AND r.node = $1 AND r.ended_at IS NULL ORDER BY w.number";
 /// Of a run that has ended without one it is empty. Parameter: ids. Row: id, answer.
-pub(super) const SETTLED_WISHES: &str = "
+pub(super) const ANSWERED_WISHES: &str = "
     SELECT w.id, coalesce(w.answer, '') FROM stepcast_wishes w LEFT JOIN stepcast_runs r ON r.number = w.run
     WHERE w.id = ANY ($1) AND (w.answer IS NOT NULL OR r.number IS NULL OR r.ended_at IS NOT NULL)";
 /// Nothing where another node numbers them, else one at least. Parameters: node, how many, bytes, projects

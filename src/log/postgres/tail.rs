@@ -49,7 +49,7 @@ impl PostgresTail {
             Err(Failure::Lost(_)) => self.conn.query(sql, values),
             rows => rows,
         };
-        rows.map_err(|failure| failure.at(self.conn.place().shown()))
+        rows.map_err(|failure| failure.at(self.conn.address().shown()))
     }
 
     /// Where no notice comes, a probe is looked for.
@@ -71,12 +71,12 @@ impl Tail for PostgresTail {
             self.look_for_probe()?;
             return Ok(hints);
         }
-        let made = self.conn.ensure().map_err(|failure| failure.at(self.conn.place().shown()))?;
+        let made = self.conn.ensure().map_err(|failure| failure.at(self.conn.address().shown()))?;
         if std::mem::replace(&mut self.heard, made) != made {
             hints.is_anything = true;
             return Ok(hints);
         }
-        let told = self.conn.wait(up_to).map_err(|failure| failure.at(self.conn.place().shown()))?;
+        let told = self.conn.wait(up_to).map_err(|failure| failure.at(self.conn.address().shown()))?;
         let node = self.me.node();
         for text in told {
             if let Some(number) = notice::read(&text, node, &mut hints) {
@@ -88,7 +88,7 @@ impl Tail for PostgresTail {
         Ok(hints)
     }
 
-    fn behind(&mut self, standings: &[Standing], bytes_max: usize) -> Result<Vec<Followed>, StoreError> {
+    fn changes_since(&mut self, standings: &[Standing], bytes_max: usize) -> Result<Vec<Followed>, StoreError> {
         if standings.is_empty() {
             return Ok(Vec::new());
         }
@@ -119,12 +119,12 @@ impl Tail for PostgresTail {
         let open = self.query(sql::OPEN_WISHES, &[&&node.0[..]])?;
         let open = open.iter().map(wish).collect::<Result<_, _>>()?;
         if waiting.is_empty() {
-            return Ok(Wishes { open, settled: Vec::new() });
+            return Ok(Wishes { open, answered: Vec::new() });
         }
         let ids: Vec<&[u8]> = waiting.iter().map(|id| &id.0[..]).collect();
-        let settled = self.query(sql::SETTLED_WISHES, &[&ids])?;
-        let settled = settled.iter().map(|row| Ok((wish_id(row)?, bytes(row, 1)?))).collect::<Result<_, _>>()?;
-        Ok(Wishes { open, settled })
+        let answered = self.query(sql::ANSWERED_WISHES, &[&ids])?;
+        let answered = answered.iter().map(|row| Ok((wish_id(row)?, bytes(row, 1)?))).collect::<Result<_, _>>()?;
+        Ok(Wishes { open, answered })
     }
 
     fn published(&mut self, max: usize, put_off: &[ProjectId]) -> Result<Vec<Outgoing>, StoreError> {

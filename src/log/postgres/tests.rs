@@ -14,8 +14,8 @@ use std::sync::Arc;
 use super::testing::{engine, node, open};
 use super::{PostgresStore, PostgresTail};
 use crate::log::store::{
-    AppendError, Flow, Head, History, KeyRow, Lease, NodeId, Place, Retention, RunRow, Standing, Store, StoredMessage,
-    Tail, Write,
+    AppendError, Flow, Head, History, KeyRow, Lease, NodeId, PlaceInRun, Retention, RunRow, Standing, Store,
+    StoredMessage, Tail, Write,
 };
 use crate::log::testing::{KEEP_ALL, at, created, ended, key, message, messages, number, project, run_id, seqs};
 use crate::model::{ProjectId, Timestamp};

@@ -289,7 +289,7 @@ impl Trimmer {
     fn write_rows(&self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
         let mut conn = self.conn.borrow_mut();
         let rows = conn.query(sql, values);
-        rows.map_err(|failure| failure.at(conn.place().shown()))
+        rows.map_err(|failure| failure.at(conn.address().shown()))
     }
 
     /// How many went of what is let go.
@@ -506,13 +506,13 @@ impl Trim<'_> {
             Bound::Seq(seq) => Ok((seq < next_seq).then_some(seq.max(segment.first_seq))),
             Bound::Time(before) => Ok((segment.last_at >= before).then_some(segment.first_seq)),
             Bound::Bytes(0) => Ok(Some(segment.first_seq)),
-            Bound::Bytes(bytes) if bytes < segment.bytes => self.seq_behind(project, segment, bytes),
+            Bound::Bytes(bytes) if bytes < segment.bytes => self.seq_after(project, segment, bytes),
             Bound::Bytes(_) => Ok(None),
         }
     }
 
     /// The first message of a segment that so many bytes are before, if any is.
-    fn seq_behind(&self, project: i64, segment: &Segment, bytes: u64) -> Result<Option<u64>, StoreError> {
+    fn seq_after(&self, project: i64, segment: &Segment, bytes: u64) -> Result<Option<u64>, StoreError> {
         let rows = self.store.rows(sql::WEIGHTS, &[&project, &int(segment.first_seq), &int(segment.count)])?;
         let mut passed = 0;
         for (row, seq) in rows.iter().zip(segment.first_seq..) {
@@ -528,7 +528,7 @@ impl Trim<'_> {
         self.has_shrunk(project);
         let steps: Vec<_> = runs.iter().map(|run| Step { sql: sql::DROP_RUN, values: vec![run] }).collect();
         let mut conn = self.store.conn.borrow_mut();
-        let dropped = conn.run(Together::No, &steps).map_err(|failure| failure.at(conn.place().shown()));
+        let dropped = conn.run(Together::No, &steps).map_err(|failure| failure.at(conn.address().shown()));
         drop(conn);
         for row in dropped?.iter().flatten() {
             let weight: Option<i64> = get(row, 0)?;

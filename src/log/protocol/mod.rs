@@ -150,7 +150,7 @@ pub enum Command {
     Adopt(Vec<ProjectId>),
     /// Number, keep and broadcast what applications have published in transactions of their own.
     Drain(Vec<Outgoing>),
-    /// Have runs of this node do what others were asked for, and answer those whose wishes others have settled.
+    /// Have runs of this node do what others were asked for, and answer those whose wishes others have answered.
     Wishes(Wishes),
     /// Have a run of this node do what another was asked for. The log itself makes these of the open [`Wishes`](Self::Wishes).
     Grant(Box<WishRow>),

@@ -12,26 +12,26 @@ use crate::log::store::segment::Extent;
 use crate::log::store::{Flow, RunNumber, StoredMessage};
 use crate::model::ProjectId;
 
-/// Where a run's messages are.
-pub(super) struct RunPlace {
+/// The range of a project's messages in which those of a run are.
+pub(super) struct RunExtent {
     pub(super) project: i64,
-    /// Its project's.
+    /// The floor of the project.
     pub(super) floor: u64,
-    /// Behind this one.
+    /// The run has no message up to this `seq`.
     pub(super) since: u64,
     pub(super) first: Option<u64>,
     /// None where it goes on.
     pub(super) last: Option<u64>,
 }
 
-pub(super) fn place_of(conn: &Connection, run: RunNumber) -> rusqlite::Result<Option<RunPlace>> {
-    let mut place = conn.prepare_cached(sql::RUN_PLACE)?;
-    let place = place.query_row([run_key(run)], |row| {
+pub(super) fn extent_of(conn: &Connection, run: RunNumber) -> rusqlite::Result<Option<RunExtent>> {
+    let mut extent = conn.prepare_cached(sql::RUN_EXTENT)?;
+    let extent = extent.query_row([run_key(run)], |row| {
         let (first, last): (Option<i64>, Option<i64>) = (row.get(3)?, row.get(4)?);
         let (project, floor, since) = (row.get(0)?, nat(row.get(1)?), nat(row.get(2)?));
-        Ok(RunPlace { project, floor, since, first: first.map(nat), last: last.map(nat) })
+        Ok(RunExtent { project, floor, since, first: first.map(nat), last: last.map(nat) })
     });
-    place.optional()
+    extent.optional()
 }
 
 pub(super) fn messages(
@@ -74,7 +74,7 @@ pub(super) fn messages_of_run(
     after: u64,
     each: &mut dyn FnMut(&StoredMessage) -> Flow,
 ) -> rusqlite::Result<()> {
-    let Some(run) = place_of(conn, number)? else { return Ok(()) };
+    let Some(run) = extent_of(conn, number)? else { return Ok(()) };
     match run.last {
         None => messages_of_open_run(conn, number, &run, after, each),
         Some(last) => messages_of_ended_run(conn, number, &run, last, after, each),
@@ -84,7 +84,7 @@ pub(super) fn messages_of_run(
 pub(super) fn messages_of_open_run(
     conn: &Connection,
     number: RunNumber,
-    run: &RunPlace,
+    run: &RunExtent,
     after: u64,
     each: &mut dyn FnMut(&StoredMessage) -> Flow,
 ) -> rusqlite::Result<()> {
@@ -105,7 +105,7 @@ pub(super) fn messages_of_open_run(
 pub(super) fn messages_of_ended_run(
     conn: &Connection,
     number: RunNumber,
-    run: &RunPlace,
+    run: &RunExtent,
     last: u64,
     after: u64,
     each: &mut dyn FnMut(&StoredMessage) -> Flow,

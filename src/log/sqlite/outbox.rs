@@ -71,7 +71,7 @@ pub(super) fn change(conn: &Connection, change: &OutboxChange) -> rusqlite::Resu
             let values = params![int(id.0), attempts, int(next_at.as_millis())];
             conn.prepare_cached(PUT_OFF)?.execute(values).map(drop)
         }
-        OutboxChange::Settled(id) => {
+        OutboxChange::Done(id) => {
             let webhook: Option<String> =
                 conn.prepare_cached(SETTLE)?.query_row([int(id.0)], |row| row.get(0)).optional()?;
             webhook.map_or(Ok(()), |webhook| count(conn, &webhook, -1))

@@ -9,7 +9,7 @@ use lz4_flex::block::{
 };
 
 use crate::log::RunNumber;
-use crate::log::store::{Place, StoredMessage};
+use crate::log::store::{PlaceInRun, StoredMessage};
 use crate::model::Timestamp;
 
 const PLAIN: u8 = 0;
@@ -100,7 +100,7 @@ pub(super) fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
 pub(super) struct Lying<'a> {
     pub(super) at: Timestamp,
     pub(super) run: Option<RunNumber>,
-    pub(super) place: Place,
+    pub(super) place: PlaceInRun,
     pub(super) json: &'a [u8],
 }
 
@@ -175,21 +175,21 @@ pub(super) fn take_number(from: &mut &[u8]) -> Option<u64> {
 }
 
 /// A place as a message holds it.
-pub(super) fn place_code(place: Place) -> u8 {
+pub(super) fn place_code(place: PlaceInRun) -> u8 {
     match place {
-        Place::Middle => 0,
-        Place::First => 1,
-        Place::Turn => 2,
-        Place::Last => 3,
+        PlaceInRun::Middle => 0,
+        PlaceInRun::First => 1,
+        PlaceInRun::Turn => 2,
+        PlaceInRun::Last => 3,
     }
 }
 
-pub(super) fn place_of(code: u8) -> Option<Place> {
+pub(super) fn place_of(code: u8) -> Option<PlaceInRun> {
     match code {
-        0 => Some(Place::Middle),
-        1 => Some(Place::First),
-        2 => Some(Place::Turn),
-        3 => Some(Place::Last),
+        0 => Some(PlaceInRun::Middle),
+        1 => Some(PlaceInRun::First),
+        2 => Some(PlaceInRun::Turn),
+        3 => Some(PlaceInRun::Last),
         _ => None,
     }
 }
@@ -226,10 +226,10 @@ mod tests {
             json: vec![b'x'; seq as usize].into(),
         };
         let messages = [
-            message(1, None, Place::Middle),
-            message(2, Some(1), Place::First),
-            message(300, Some(u64::MAX), Place::Turn),
-            message(4, Some(1 << 35), Place::Last),
+            message(1, None, PlaceInRun::Middle),
+            message(2, Some(1), PlaceInRun::First),
+            message(300, Some(u64::MAX), PlaceInRun::Turn),
+            message(4, Some(1 << 35), PlaceInRun::Last),
         ];
         let mut bytes = Vec::new();
         messages.iter().for_each(|message| put_message(&mut bytes, message));

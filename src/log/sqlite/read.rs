@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Error, OptionalExtension, Row, ToSql, params};
 
-use super::messages::{first_of_open_run, messages, messages_before, messages_of_run, place_of};
+use super::messages::{extent_of, first_of_open_run, messages, messages_before, messages_of_run};
 use super::packed::{self, take_bytes, take_outer, unpack};
 use super::pieces::Pieces;
 use super::{explain, int, nat, outbox, plans, sql};
@@ -205,7 +205,7 @@ fn newest(conn: &Connection, project: &ProjectId) -> rusqlite::Result<u64> {
 }
 
 fn ends(conn: &Connection, number: RunNumber) -> rusqlite::Result<Option<Ends>> {
-    let Some(run) = place_of(conn, number)? else { return Ok(None) };
+    let Some(run) = extent_of(conn, number)? else { return Ok(None) };
     if run.last.is_some() {
         return Ok(Some(Ends { first: run.first, last: run.last }));
     }

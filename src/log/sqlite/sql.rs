@@ -288,7 +288,7 @@ pub(super) const RUN: &str = "
     SELECT run_id, created_at, fingerprint, packed FROM runs JOIN documents ON run = number WHERE number = ?1";
 /// Where a run's messages are. Parameter: number. Row: its project, that one's floor, since, its first message and its
 /// last if it has ended.
-pub(super) const RUN_PLACE: &str = "
+pub(super) const RUN_EXTENT: &str = "
     SELECT project, (SELECT floor FROM projects WHERE id = project), since, first_seq, last_seq
     FROM runs WHERE number = ?1";
 /// Parameter: run.

@@ -14,7 +14,7 @@ use crate::auth::TicketNote;
 use crate::log::Seed;
 use crate::log::conformance::{SEED, commit, open, trim};
 use crate::log::store::History;
-use crate::log::store::{Flow, Place, PlanChange, PlanRow, StoredMessage};
+use crate::log::store::{Flow, PlaceInRun, PlanChange, PlanRow, StoredMessage};
 use crate::log::testing::{
     KEEP_ALL, TempDir, at, created, ended, listed, message, messages, number, project, read, seqs, seqs_of_run, step,
 };
@@ -37,7 +37,7 @@ fn large(seq: u64, bytes: usize) -> Write {
     let noise = |n: u64| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u8;
     let json = (0..bytes as u64).map(|n| noise(n * n + seq)).collect::<Vec<_>>().into();
     let at = Timestamp::from_millis(seq * 1000);
-    Write::Message(StoredMessage { seq, at, run: None, place: Place::Middle, json }, project())
+    Write::Message(StoredMessage { seq, at, run: None, place: PlaceInRun::Middle, json }, project())
 }
 
 fn count(store: &SqliteStore, table: &str) -> i64 {
@@ -63,8 +63,8 @@ fn a_restart_goes_on_from_what_was_kept() {
     let empty = store.recover().expect("readable");
     assert!(empty.projects.is_empty() && empty.open_runs.is_empty() && first.tickets.is_empty());
     assert_eq!(empty.next_run_number.get(), 1);
-    commit(&mut store, &[created(1, 0), message(1, 1000, Some(number(1)), Place::Last), ended(1, 1)]);
-    commit(&mut store, &[created(2, 5), message(2, 2000, Some(number(2)), Place::First)]);
+    commit(&mut store, &[created(1, 0), message(1, 1000, Some(number(1)), PlaceInRun::Last), ended(1, 1)]);
+    commit(&mut store, &[created(2, 5), message(2, 2000, Some(number(2)), PlaceInRun::First)]);
     commit(&mut store, &[Write::CancelRequested(number(2)), created(3, 0)]);
     commit(&mut store, &[Write::Ticket(ticket_note(1, 4000)), Write::Ticket(ticket_note(2, 6000))]);
     drop(store);
@@ -90,7 +90,7 @@ fn a_restart_goes_on_from_what_was_kept() {
 fn neither_a_seq_nor_a_run_number_is_used_again_whatever_was_trimmed() {
     let directory = TempDir::new();
     let mut store = open(&directory, 0).0;
-    commit(&mut store, &[created(1, 0), message(1, 1000, Some(number(1)), Place::Last), ended(1, 1)]);
+    commit(&mut store, &[created(1, 0), message(1, 1000, Some(number(1)), PlaceInRun::Last), ended(1, 1)]);
     commit(&mut store, &messages(2..=9));
     trim(&mut store, NONE, 1_000_000);
     assert!(seqs(&store).is_empty() && listed(&store).is_empty());
@@ -358,7 +358,7 @@ fn items_of_a_run_that_went_held_the_writer_up() {
     commit(&mut store, &items(1, 100));
     commit(&mut store, &items(2, 10));
     for run in [1, 2] {
-        commit(&mut store, &[message(run, 1000, Some(number(run)), Place::Last), ended(run, run)]);
+        commit(&mut store, &[message(run, 1000, Some(number(run)), PlaceInRun::Last), ended(run, run)]);
     }
     let trimmed = store.trim(&NONE, at(1_000_000)).expect("it does not fail");
     assert_eq!((count(&store, "runs"), count(&store, "items"), trimmed.is_more), (0, 46, true), "a few at a time");
@@ -396,7 +396,7 @@ fn outputs_that_were_let_go_leave_nothing_behind() {
     assert_eq!((count(&store, "outputs"), count(&store, "pieces")), (2, 136));
     trim(&mut store, KEEP_ALL, 0);
     assert_eq!((count(&store, "outputs"), count(&store, "pieces")), (1, 100));
-    commit(&mut store, &[message(1, 1000, Some(number(1)), Place::Last), ended(1, 1)]);
+    commit(&mut store, &[message(1, 1000, Some(number(1)), PlaceInRun::Last), ended(1, 1)]);
     (0..3).for_each(|_| drop(trim(&mut store, NONE, 1_000_000)));
     for table in ["runs", "documents", "states", "outputs", "pieces", "segments", "outlasting"] {
         assert_eq!(count(&store, table), 0, "{table}");

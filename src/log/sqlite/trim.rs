@@ -14,7 +14,7 @@ use super::read::Totals;
 use super::slice::{RUN_COST, Slice};
 use super::{int, messages, nat, read, sql};
 use crate::log::store::segment::Extent;
-use crate::log::store::{Flow, Place, Retention, TOMBSTONES_MAX, message_weight};
+use crate::log::store::{Flow, PlaceInRun, Retention, TOMBSTONES_MAX, message_weight};
 use crate::model::{ProjectId, Timestamp};
 
 /// A project's count of messages may be above its limit by this part of it, so that a sweep, which has a price of its
@@ -387,13 +387,13 @@ impl<'a> Trimmer<'a> {
             Bound::Seq(seq) => Ok((seq < extent.next_seq()).then_some(seq.max(extent.first_seq))),
             Bound::Time(before) => Ok((extent.last_at >= before).then_some(extent.first_seq)),
             Bound::Bytes(0) => Ok(Some(extent.first_seq)),
-            Bound::Bytes(bytes) if bytes < extent.bytes => self.seq_behind(project, extent, bytes),
+            Bound::Bytes(bytes) if bytes < extent.bytes => self.seq_after(project, extent, bytes),
             Bound::Bytes(_) => Ok(None),
         }
     }
 
     /// The first message of a segment that so many bytes are before, if any is.
-    fn seq_behind(&self, project: i64, extent: &Extent, bytes: u64) -> rusqlite::Result<Option<u64>> {
+    fn seq_after(&self, project: i64, extent: &Extent, bytes: u64) -> rusqlite::Result<Option<u64>> {
         let (mut passed, mut found) = (0, None);
         messages::each_message(self.conn, project, extent.first_seq, |seq, lying| {
             let is_found = passed >= bytes;
@@ -426,7 +426,7 @@ impl<'a> Trimmer<'a> {
             if seq >= end {
                 return Ok(Flow::Stop);
             }
-            if let Some(run) = lying.run.filter(|run| lying.place != Place::Middle && runs.contains(run)) {
+            if let Some(run) = lying.run.filter(|run| lying.place != PlaceInRun::Middle && runs.contains(run)) {
                 let (at, place) = (int(lying.at.as_millis()), place_code(lying.place));
                 keep.execute((read::run_key(run), int(seq), at, place, lying.json))?;
             }

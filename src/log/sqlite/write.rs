@@ -13,7 +13,7 @@ use super::slice::Slice;
 use super::{int, messages, nat, outbox, plans, read, sql};
 use crate::auth::TicketNote;
 use crate::log::store::segment::Extent;
-use crate::log::store::{Head, KeyRow, Place, RunMap, RunNumber, RunRow, StoredMessage, Write, item_weight};
+use crate::log::store::{Head, KeyRow, PlaceInRun, RunMap, RunNumber, RunRow, StoredMessage, Write, item_weight};
 use crate::model::{ProjectId, RunStatus, StepId, Timestamp};
 
 /// Bytes of a whole output that are one row: what is read of it is read by rows, each of them whole.
@@ -34,12 +34,12 @@ pub(super) struct Writer<'a> {
     lasts: RunMap<StoredMessage>,
     /// What time it is by the wall clock.
     wall: Timestamp,
-    held: Held<'a>,
+    statements: Statements<'a>,
 }
 
-/// The statements that a batch has use for again and again.
+/// Statements that one batch may run many times.
 #[derive(Default)]
-struct Held<'a> {
+struct Statements<'a> {
     new_run: Option<CachedStatement<'a>>,
     new_document: Option<CachedStatement<'a>>,
     end_run: Option<CachedStatement<'a>>,
@@ -55,7 +55,7 @@ struct Growth {
     messages: u64,
     /// It holds more than before.
     is_active: bool,
-    /// When the oldest message was kept, of a project that held none.
+    /// When the oldest message was kept, of a project that statements none.
     filled_at: Option<Timestamp>,
     segments: Vec<Growing>,
     ended_runs: i64,
@@ -87,9 +87,9 @@ impl Growth {
     }
 }
 
-/// An output, and whose it is.
+/// The row id of an output and of its project.
 #[derive(Clone, Copy)]
-struct OutputPlace {
+struct OutputKey {
     project: i64,
     id: i64,
 }
@@ -110,8 +110,8 @@ impl<'a> Writer<'a> {
         has_outlasting: bool,
         wall: Timestamp,
     ) -> Self {
-        let (grown, lasts, held) = (BTreeMap::new(), RunMap::default(), Held::default());
-        Self { conn, memory, packer, has_outlasting, grown, lasts, wall, held }
+        let (grown, lasts, statements) = (BTreeMap::new(), RunMap::default(), Statements::default());
+        Self { conn, memory, packer, has_outlasting, grown, lasts, wall, statements }
     }
 
     /// Those projects that have not come as far as is expected, or further.
@@ -149,7 +149,7 @@ impl<'a> Writer<'a> {
             Write::Outbox(change) => outbox::change(self.conn, change),
             Write::Plan(change) => plans::change(self.conn, change),
             // Of stores that are shared alone.
-            Write::Wish(_) | Write::WishSettled { .. } | Write::Drained(_) => Ok(()),
+            Write::Wish(_) | Write::WishAnswered { .. } | Write::Drained(_) => Ok(()),
         }
     }
 
@@ -213,7 +213,7 @@ impl<'a> Writer<'a> {
         }
         known.tail = Some(growth.add(self.conn, known, message)?);
         match (message.run, message.place) {
-            (Some(run), Place::Last) => drop(self.lasts.insert(run, message.clone())),
+            (Some(run), PlaceInRun::Last) => drop(self.lasts.insert(run, message.clone())),
             (Some(run), place) => self.note_first(run, place, message)?,
             (None, _) => {}
         }
@@ -221,8 +221,8 @@ impl<'a> Writer<'a> {
     }
 
     /// The first message of a run is kept with it at its end, and so is remembered until then.
-    fn note_first(&mut self, number: RunNumber, place: Place, message: &StoredMessage) -> rusqlite::Result<()> {
-        if place == Place::First
+    fn note_first(&mut self, number: RunNumber, place: PlaceInRun, message: &StoredMessage) -> rusqlite::Result<()> {
+        if place == PlaceInRun::First
             && !self.memory.runs.contains_key(&number)
             && let Some(run) = self.open_run(number)?
         {
@@ -247,11 +247,11 @@ impl<'a> Writer<'a> {
         let number = read::run_key(number);
         let (run_id, fingerprint) = (row.run.as_str(), row.fingerprint.as_slice());
         let values = params![number, project, run_id, int(created_at.as_millis()), int(since), fingerprint, bytes];
-        held(&mut self.held.new_run, self.conn, sql::NEW_RUN)?.execute(values)?;
+        statements(&mut self.statements.new_run, self.conn, sql::NEW_RUN)?.execute(values)?;
         let mut document = Vec::with_capacity(row.document.len() + row.answer.len() + 8);
         put_bytes(&mut document, &row.document);
         put_bytes(&mut document, &row.answer);
-        held(&mut self.held.new_document, self.conn, sql::NEW_DOCUMENT)?
+        statements(&mut self.statements.new_document, self.conn, sql::NEW_DOCUMENT)?
             .execute((number, self.packer.pack(&document)))?;
         if was_emptied {
             self.run_sql(sql::PROJECT_ACTIVE, params![project])?;
@@ -306,17 +306,21 @@ impl<'a> Writer<'a> {
         };
         let first_seq = first.as_ref().or(last.as_ref()).map(|message| int(message.seq));
         let ended_at = last.as_ref().map_or(run.created_at, |last| last.at);
-        let first = first.filter(|first| first.place == Place::First);
-        let outer: Vec<_> = first.into_iter().chain(last.filter(|last| last.place == Place::Last)).collect();
+        let first = first.filter(|first| first.place == PlaceInRun::First);
+        let outer: Vec<_> = first.into_iter().chain(last.filter(|last| last.place == PlaceInRun::Last)).collect();
         let bytes = (summary.len() + state.len()) as u64 + outer.iter().map(StoredMessage::weight).sum::<u64>();
         let mut rest = Vec::with_capacity(state.len() + 1024);
         put_bytes(&mut rest, state);
         outer.iter().for_each(|message| put_outer(&mut rest, message));
         let (key, ended_at) = (read::run_key(number), int(ended_at.as_millis()));
         let values = params![key, first_seq, int(last_seq), ended_at, read::status_code(status), int(bytes)];
-        held(&mut self.held.end_run, self.conn, sql::END_RUN)?.execute(values)?;
+        statements(&mut self.statements.end_run, self.conn, sql::END_RUN)?.execute(values)?;
         let summary = self.packer.pack(summary).to_vec();
-        held(&mut self.held.new_state, self.conn, sql::NEW_STATE)?.execute((key, summary, self.packer.pack(&rest)))?;
+        statements(&mut self.statements.new_state, self.conn, sql::NEW_STATE)?.execute((
+            key,
+            summary,
+            self.packer.pack(&rest),
+        ))?;
         if self.has_outlasting {
             self.run_sql(sql::DROP_OUTLASTING, params![key])?;
         }
@@ -346,12 +350,12 @@ impl<'a> Writer<'a> {
         run: RunNumber,
         step: &StepId,
         attempt: Option<u32>,
-    ) -> rusqlite::Result<Option<OutputPlace>> {
+    ) -> rusqlite::Result<Option<OutputKey>> {
         let Some(project) = self.project_of(run)? else { return Ok(None) };
         let run = read::run_key(run);
         if let Some((id, of_attempt, bytes)) = read::output_head(self.conn, run, step)? {
             if attempt.is_none_or(|attempt| attempt == of_attempt) {
-                return Ok(Some(OutputPlace { project, id }));
+                return Ok(Some(OutputKey { project, id }));
             }
             if attempt.is_some_and(|attempt| attempt < of_attempt) {
                 return Ok(None);
@@ -360,7 +364,7 @@ impl<'a> Writer<'a> {
             self.grown.entry(project).or_default().run_bytes -= bytes;
         }
         self.run_sql(sql::NEW_OUTPUT, params![run, step.as_str(), attempt.unwrap_or_default()])?;
-        Ok(Some(OutputPlace { project, id: self.conn.last_insert_rowid() }))
+        Ok(Some(OutputKey { project, id: self.conn.last_insert_rowid() }))
     }
 
     fn project_of(&self, run: RunNumber) -> rusqlite::Result<Option<i64>> {
@@ -371,7 +375,7 @@ impl<'a> Writer<'a> {
         project.query_row([read::run_key(run)], |row| row.get(0)).optional()
     }
 
-    fn write_piece(&mut self, output: OutputPlace, stream: i64, bytes: &[u8]) -> rusqlite::Result<()> {
+    fn write_piece(&mut self, output: OutputKey, stream: i64, bytes: &[u8]) -> rusqlite::Result<()> {
         self.run_sql(sql::NEW_PIECE, params![output.id, stream, bytes])?;
         self.grow_output(output, int(bytes.len() as u64))
     }
@@ -395,7 +399,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn grow_output(&mut self, output: OutputPlace, bytes: i64) -> rusqlite::Result<()> {
+    fn grow_output(&mut self, output: OutputKey, bytes: i64) -> rusqlite::Result<()> {
         self.grown.entry(output.project).or_default().run_bytes += bytes;
         self.run_sql(sql::OUTPUT_GREW, params![output.id, bytes]).map(drop)
     }
@@ -426,7 +430,7 @@ impl<'a> Writer<'a> {
 }
 
 /// A statement, found by its text at its first use alone.
-fn held<'s, 'a>(
+fn statements<'s, 'a>(
     place: &'s mut Option<CachedStatement<'a>>,
     conn: &'a Connection,
     statement: &str,

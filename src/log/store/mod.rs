@@ -25,7 +25,7 @@ pub use self::recovered::{EndedRun, Identity, OpenRun, Recovered, RecoveredProje
 // Of those that outlast the process.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use self::recovered::Seed;
-pub use self::rows::{Ends, KeyRow, Place, RunNumber, RunRow, StoredMessage, StoredOutput, Write};
+pub use self::rows::{Ends, KeyRow, PlaceInRun, RunNumber, RunRow, StoredMessage, StoredOutput, Write};
 pub(super) use self::rows::{KEY_AGE_MS, TOMBSTONE_AGE_MS, TOMBSTONES_MAX, item_weight, message_weight};
 // A store of one writer alone has no use for some of them.
 #[cfg_attr(not(feature = "postgres"), expect(unused_imports))]
@@ -150,7 +150,7 @@ pub trait Store: History + Send {
     ///
     /// # Errors
     /// Where it can't be read.
-    fn standings_behind(&self, _after: Option<&ProjectId>, _limit: usize) -> Result<Vec<Standing>, StoreError> {
+    fn standings_after(&self, _after: Option<&ProjectId>, _limit: usize) -> Result<Vec<Standing>, StoreError> {
         Ok(Vec::new())
     }
 

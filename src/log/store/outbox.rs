@@ -56,7 +56,7 @@ pub enum OutboxChange {
         next_at: Timestamp,
     },
     /// It was told, or is given up.
-    Settled(DueId),
+    Done(DueId),
     /// Everything that waits for this webhook is given up.
     LetGo(Arc<str>),
 }

@@ -116,7 +116,7 @@ pub enum Write {
     /// A wish for a run of another node, until that one has answered it. Only where a store [is shared](super::Store::is_shared).
     Wish(Box<WishRow>),
     /// The answer to one: JSON, of whoever made it. It stays for whoever waits for it, for as long as a key does.
-    WishSettled {
+    WishAnswered {
         /// The wish.
         id: WishId,
         /// The answer.
@@ -140,7 +140,7 @@ impl Write {
             Self::OutputsKept { .. } => 0,
             Self::Item { row, .. } => item_weight(row),
             Self::Key(_) | Self::CancelRequested(_) | Self::Ticket(_) | Self::Outbox(_) | Self::Plan(_) => 0,
-            Self::Wish(_) | Self::WishSettled { .. } | Self::Drained(_) => 0,
+            Self::Wish(_) | Self::WishAnswered { .. } | Self::Drained(_) => 0,
         }
     }
 
@@ -161,7 +161,7 @@ pub struct StoredMessage {
     /// The run that it belongs to.
     pub run: Option<RunNumber>,
     /// Its place in that run.
-    pub place: Place,
+    pub place: PlaceInRun,
     /// The message, on one line.
     pub json: Arc<[u8]>,
 }
@@ -183,7 +183,7 @@ pub(in crate::log) fn message_weight(json: &[u8]) -> u64 {
     json.len() as u64 + MESSAGE_OVERHEAD_BYTES
 }
 
-impl Place {
+impl PlaceInRun {
     /// Is a message in this place kept beyond the floor, while its run is kept and has ended or not?
     pub(in crate::log) fn outlasts_floor(self, run_has_ended: bool) -> bool {
         match self {
@@ -196,7 +196,7 @@ impl Place {
 
 /// A message's place in its run, which says how long it is kept at least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum PlaceInRun {
     /// `workflow_started`: kept as long as its run is.
     First,
     /// It changes its run's state: kept until its run has ended, so that a restart can fold that state again.

@@ -73,7 +73,7 @@ pub trait Tail: Send {
     ///
     /// # Errors
     /// Where it can't be read.
-    fn behind(&mut self, standings: &[Standing], bytes_max: usize) -> Result<Vec<Followed>, StoreError>;
+    fn changes_since(&mut self, standings: &[Standing], bytes_max: usize) -> Result<Vec<Followed>, StoreError>;
 
     /// What is wanted of this node's runs, and what came of the wishes that this node waits for.
     ///
@@ -193,8 +193,8 @@ pub struct WishRow {
 /// What there is of wishes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wishes {
-    /// Those for runs of this node that are not settled, the oldest first.
+    /// Those for runs of this node that are not answered, the oldest first.
     pub open: Vec<WishRow>,
     /// Answers to those that this node waits for. A wish of a run that has ended without an answer has an empty one.
-    pub settled: Vec<(WishId, Arc<[u8]>)>,
+    pub answered: Vec<(WishId, Arc<[u8]>)>,
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::fields::{Fields, Place};
+use super::fields::{Fields, Location};
 
 /// The maximum length of a group's name, in characters.
 pub const GROUP_CHARS_MAX: usize = 256;
@@ -37,8 +37,8 @@ impl Concurrency {
     /// Reads the object in the field `concurrency`.
     pub(super) fn read(plan: &mut Fields<'_, '_>) -> Option<Self> {
         let object = plan.object("concurrency")?;
-        let place = Place { inside: Some("concurrency"), ..Place::default() };
-        let mut fields = Fields { object, place, issues: plan.issues };
+        let location = Location { inside: Some("concurrency"), ..Location::default() };
+        let mut fields = Fields { object, location, issues: plan.issues };
         let words = [("queue", OnConflict::Queue), ("reject", OnConflict::Reject), ("cancel", OnConflict::Cancel)];
         let limit = fields.integer("limit", 1..=LIMIT_MAX).and_then(|limit| usize::try_from(limit).ok());
         let on_conflict = fields.word("onConflict", &words).unwrap_or_default();

@@ -10,10 +10,10 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use self::step::read_step;
-use super::fields::{Fields, Place, kind};
+use super::fields::{Fields, Location, kind};
 use super::graph::Order;
 use super::handlers::{Listed, TIMEOUT as HANDLER_TIMEOUT, listed};
-use super::{Concurrency, HANDLERS_TIMEOUT, Issue, Issues, Items, OnFailure, Plan, Scheduling, Step, StepPlace};
+use super::{Concurrency, HANDLERS_TIMEOUT, Issue, Issues, Items, OnFailure, Plan, Scheduling, Step, StepPath};
 use crate::model::{Budget, Cost, DidYouMean, FIRST_REVISION, HandlerKind, Quoted, StepId, TOKENS_MAX};
 
 /// The longest name of a plan and of a tool, in characters.
@@ -51,7 +51,7 @@ pub struct Draft {
     /// still be checked; nobody gets to see it.
     named: Vec<bool>,
     /// Where the document lists each step.
-    places: Vec<StepPlace>,
+    paths: Vec<StepPath>,
     dependencies: Vec<Vec<usize>>,
     order: Order,
     index: HashMap<StepId, usize>,
@@ -115,12 +115,18 @@ impl Draft {
     }
 
     /// Where the document lists a step.
-    pub fn place(&self, step: usize) -> StepPlace {
-        self.places[step]
+    pub fn path(&self, step: usize) -> StepPath {
+        self.paths[step]
     }
 
     /// Notes the steps whose outputs this step names, its condition and the expression of its items without wrapping.
-    pub fn settle(&mut self, step: usize, references: Vec<usize>, conditional: Option<&str>, items: Option<&str>) {
+    pub fn set_expressions(
+        &mut self,
+        step: usize,
+        references: Vec<usize>,
+        conditional: Option<&str>,
+        items: Option<&str>,
+    ) {
         let step = &mut self.steps[step];
         step.references = references;
         step.conditional = conditional.map(Into::into);
@@ -181,7 +187,7 @@ impl Draft {
     }
 
     fn read_head(object: &Map<String, Value>, mut issues: Issues) -> Self {
-        let mut fields = Fields { object, place: Place::default(), issues: &mut issues };
+        let mut fields = Fields { object, location: Location::default(), issues: &mut issues };
         let name = fields.required_text("name", NAME_CHARS_MAX);
         let description = fields.text("description", DESCRIPTION_CHARS_MAX);
         // As an array it is a list of handlers.
@@ -207,7 +213,7 @@ impl Draft {
             budget: read_budget(fields),
             steps: Vec::new(),
             named: Vec::new(),
-            places: Vec::new(),
+            paths: Vec::new(),
             dependencies: Vec::new(),
             order: Order::new(&[]),
             index: HashMap::new(),
@@ -219,11 +225,11 @@ impl Draft {
         let mut issues = Issues::new();
         self.index.reserve(documents.len());
         self.steps.reserve(documents.len());
-        for (at, &Listed { document, place, handler }) in documents.iter().enumerate() {
-            self.places.push(place);
+        for (at, &Listed { document, path, handler }) in documents.iter().enumerate() {
+            self.paths.push(path);
             let Some(object) = document.as_object() else {
                 let message = format_args!("a step must be an object, not {}", kind(document));
-                issues.report(Some(at), None, format_args!("{place}"), message);
+                issues.report(Some(at), None, format_args!("{path}"), message);
                 self.add_step(at, None, handler, &Map::new(), &mut Issues::new());
                 continue;
             };
@@ -241,14 +247,14 @@ impl Draft {
         object: &Map<String, Value>,
         issues: &mut Issues,
     ) {
-        let place = Place { step: Some(at), listed: Some(self.places[at]), step_id: id.as_ref(), inside: None };
-        let mut step = read_step(id.clone().unwrap_or_else(|| stand_in(at)), Fields { object, place, issues });
+        let location = Location { step: Some(at), listed: Some(self.paths[at]), step_id: id.as_ref(), inside: None };
+        let mut step = read_step(id.clone().unwrap_or_else(|| stand_in(at)), Fields { object, location, issues });
         if handler.is_some() {
             step.handler = handler;
             step.timeout.get_or_insert(HANDLER_TIMEOUT);
             if step.for_each.take().is_some() {
                 let message = format_args!("a handler runs once and can't have forEach");
-                issues.report(Some(at), id.as_ref(), format_args!("{place}forEach"), message);
+                issues.report(Some(at), id.as_ref(), format_args!("{location}forEach"), message);
             }
         }
         self.named.push(id.is_some());
@@ -257,8 +263,8 @@ impl Draft {
 
     /// The id of the step, if it is a usable one that no earlier step has.
     fn read_id(&mut self, at: usize, object: &Map<String, Value>, issues: &mut Issues) -> Option<StepId> {
-        let place = Place { step: Some(at), listed: Some(self.places[at]), ..Place::default() };
-        let mut fields = Fields { object, place, issues };
+        let location = Location { step: Some(at), listed: Some(self.paths[at]), ..Location::default() };
+        let mut fields = Fields { object, location, issues };
         let text = fields.required_text("id", usize::MAX)?;
         let id = match StepId::parse(text) {
             Ok(id) => id,
@@ -268,10 +274,10 @@ impl Draft {
             }
         };
         if let Some(first) = self.index.get(&id) {
-            fields.place.step_id = Some(&id);
+            fields.location.step_id = Some(&id);
             fields.report(
                 "id",
-                format_args!("duplicate step id {}; {} already has it", Quoted(text), self.places[*first]),
+                format_args!("duplicate step id {}; {} already has it", Quoted(text), self.paths[*first]),
             );
             return None;
         }
@@ -283,11 +289,11 @@ impl Draft {
         let mut issues = Issues::new();
         // The last step that was seen to depend on each step: a dependency named twice counts once.
         let mut dependent = vec![usize::MAX; documents.len()];
-        for (at, &Listed { document, place: listed, .. }) in documents.iter().enumerate() {
-            let place = Place { step: Some(at), listed: Some(listed), step_id: self.step_id(at), inside: None };
+        for (at, &Listed { document, path: listed, .. }) in documents.iter().enumerate() {
+            let location = Location { step: Some(at), listed: Some(listed), step_id: self.step_id(at), inside: None };
             let named = document
                 .as_object()
-                .and_then(|object| Fields { object, place, issues: &mut issues }.array("dependencies"));
+                .and_then(|object| Fields { object, location, issues: &mut issues }.array("dependencies"));
             let mut found = Vec::new();
             for (nth, name) in named.into_iter().flatten().enumerate() {
                 match self.resolve(at, name) {
@@ -295,7 +301,7 @@ impl Draft {
                     Ok(step) => found.push(step),
                     Err(problem) => {
                         let path = format_args!("{listed}.dependencies[{nth}]");
-                        issues.report(Some(at), place.step_id, path, format_args!("{problem}"));
+                        issues.report(Some(at), location.step_id, path, format_args!("{problem}"));
                     }
                 }
             }
@@ -318,7 +324,7 @@ impl Draft {
     fn report_cycles(&mut self) {
         let mut issues = Issues::new();
         for cycle in self.order.cycles(&self.dependencies) {
-            let path = format_args!("{}.dependencies", self.places[cycle[0]]);
+            let path = format_args!("{}.dependencies", self.paths[cycle[0]]);
             let message =
                 format_args!("dependency cycle (each step depends on the next): {}", self.named_cycle(&cycle));
             issues.report(Some(cycle[0]), self.step_id(cycle[0]), path, message);
@@ -385,7 +391,7 @@ impl fmt::Display for BadDependency<'_> {
 
 /// The plan's step documents; none where there are too many to be looked at.
 fn step_documents<'a>(object: &'a Map<String, Value>, steps_max: usize, issues: &mut Issues) -> &'a [Value] {
-    let mut fields = Fields { object, place: Place::default(), issues };
+    let mut fields = Fields { object, location: Location::default(), issues };
     if fields.value("steps").is_none() {
         fields.report("steps", format_args!("is required and must be an array of steps"));
     }
@@ -421,8 +427,8 @@ fn stand_in(at: usize) -> StepId {
 
 fn read_budget(mut plan: Fields<'_, '_>) -> Budget {
     let Some(object) = plan.object("budget") else { return Budget::default() };
-    let place = Place { inside: Some("budget"), ..plan.place };
-    let mut fields = Fields { object, place, issues: plan.issues };
+    let location = Location { inside: Some("budget"), ..plan.location };
+    let mut fields = Fields { object, location, issues: plan.issues };
     let budget = Budget { tokens: fields.integer("tokens", 1..=TOKENS_MAX), cost: read_cost(&mut fields) };
     if fields.value("tokens").or(fields.value("cost")).is_none() {
         plan.report("budget", format_args!("must have tokens or cost"));

@@ -6,26 +6,26 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
-use super::{Issues, StepPlace};
+use super::{Issues, StepPath};
 use crate::model::StepId;
 
 /// An object of at most so many fields is looked through from its first to its last: that takes less than hashing a name.
 const SCANNED_FIELDS_MAX: usize = 16;
 
-/// Where in the document an object lies.
+/// The location of an object in its document.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Place<'a> {
+pub(super) struct Location<'a> {
     /// The step's index, where it lies in one.
     pub step: Option<usize>,
     /// Where the document lists that step.
-    pub listed: Option<StepPlace>,
+    pub listed: Option<StepPath>,
     /// The step's id, where it has a usable one.
     pub step_id: Option<&'a StepId>,
     /// The field that holds the object, where it is not the step or the plan itself.
     pub inside: Option<&'static str>,
 }
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for Location<'_> {
     /// The prefix that a field's name completes to its path.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(listed) = self.listed {
@@ -40,7 +40,7 @@ pub(super) struct Fields<'a, 'i> {
     /// The object.
     pub object: &'a Map<String, Value>,
     /// Where it lies.
-    pub place: Place<'i>,
+    pub location: Location<'i>,
     /// Where issues go.
     pub issues: &'i mut Issues,
 }
@@ -57,8 +57,8 @@ impl<'a> Fields<'a, '_> {
 
     /// Says what is wrong with a field.
     pub fn report(&mut self, field: &str, message: fmt::Arguments<'_>) {
-        let Place { step, step_id, .. } = self.place;
-        self.issues.report(step, step_id, format_args!("{}{field}", self.place), message);
+        let Location { step, step_id, .. } = self.location;
+        self.issues.report(step, step_id, format_args!("{}{field}", self.location), message);
     }
 
     /// Text of at most `chars_max` characters.

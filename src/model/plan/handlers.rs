@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::Issues;
-use super::fields::{Fields, Place};
+use super::fields::{Fields, Location};
 use crate::model::HandlerKind;
 
 /// The most handlers of a plan, of all kinds together.
@@ -18,16 +18,16 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
 /// What all handlers of a run may take together, where the plan does not say.
 pub const HANDLERS_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Where a document lists a step.
+/// The path of a step in its document, such as `steps[3]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StepPlace {
-    /// The list.
+pub struct StepPath {
+    /// The name of the list.
     pub list: &'static str,
-    /// The place in it.
+    /// The index in that list.
     pub at: usize,
 }
 
-impl fmt::Display for StepPlace {
+impl fmt::Display for StepPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}[{}]", self.list, self.at)
     }
@@ -36,7 +36,7 @@ impl fmt::Display for StepPlace {
 /// A step as a document lists it.
 pub(super) struct Listed<'a> {
     pub document: &'a Value,
-    pub place: StepPlace,
+    pub path: StepPath,
     pub handler: Option<HandlerKind>,
 }
 
@@ -45,7 +45,7 @@ pub(super) fn listed<'a>(steps: &'a [Value], object: &'a Map<String, Value>, iss
     let mut all = Vec::new();
     list(steps, "steps", None, &mut all);
     let count = all.len();
-    let mut fields = Fields { object, place: Place::default(), issues };
+    let mut fields = Fields { object, location: Location::default(), issues };
     for kind in HandlerKind::ALL {
         // `onFailure` is a word too.
         let is_word = kind == HandlerKind::Failure && !object.get(kind.as_str()).is_some_and(Value::is_array);
@@ -53,8 +53,8 @@ pub(super) fn listed<'a>(steps: &'a [Value], object: &'a Map<String, Value>, iss
         list(own.map_or(&[], Vec::as_slice), kind.as_str(), Some(kind), &mut all);
     }
     if let Some(object) = fields.object("handlers") {
-        let place = Place { inside: Some("handlers"), ..Place::default() };
-        let mut fields = Fields { object, place, issues: fields.issues };
+        let location = Location { inside: Some("handlers"), ..Location::default() };
+        let mut fields = Fields { object, location, issues: fields.issues };
         for kind in HandlerKind::ALL {
             let more = fields.array(kind.as_str());
             list(more.map_or(&[], Vec::as_slice), kind.path_in_handlers(), Some(kind), &mut all);
@@ -70,6 +70,6 @@ pub(super) fn listed<'a>(steps: &'a [Value], object: &'a Map<String, Value>, iss
 
 fn list<'a>(documents: &'a [Value], list: &'static str, handler: Option<HandlerKind>, all: &mut Vec<Listed<'a>>) {
     let listed =
-        documents.iter().enumerate().map(|(at, document)| Listed { document, place: StepPlace { list, at }, handler });
+        documents.iter().enumerate().map(|(at, document)| Listed { document, path: StepPath { list, at }, handler });
     all.extend(listed);
 }

@@ -37,8 +37,9 @@ impl Plan {
         let steps = self.steps.iter().take(self.step_count());
         let of_steps: Option<Vec<usize>> = steps.map(|step| places.get(&step.id).copied()).collect();
         let Some(of_steps) = of_steps.filter(|of_steps| of_steps.len() == places.len()) else { return false };
-        let is_behind = |step: usize, &dependency: &usize| of_steps[dependency] < of_steps[step];
-        let in_order = |step: usize| self.steps[step].dependencies.iter().all(|dependency| is_behind(step, dependency));
+        let is_earlier = |step: usize, &dependency: &usize| of_steps[dependency] < of_steps[step];
+        let in_order =
+            |step: usize| self.steps[step].dependencies.iter().all(|dependency| is_earlier(step, dependency));
         if self.scheduling == Scheduling::Levels && !(0..of_steps.len()).all(in_order) {
             return false;
         }

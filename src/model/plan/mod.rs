@@ -33,7 +33,7 @@ use super::{Budget, HandlerKind, Parent, StepId};
 pub use concurrency::{Concurrency, GROUP_CHARS_MAX, OnConflict};
 pub use draft::Draft;
 pub use for_each::{ForEach, INDEX_NAME, ITEMS_MAX, Items};
-pub use handlers::{HANDLERS_TIMEOUT, StepPlace};
+pub use handlers::{HANDLERS_TIMEOUT, StepPath};
 pub use issue::{ISSUES_MAX, Issue, Issues};
 pub use patch::{NOTED_REVISION, Patched, is_noted, noted_document, unnoted_document};
 pub use planned::{open_change, standing_document, unplanned_document};

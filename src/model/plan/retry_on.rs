@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::Value;
 
-use super::fields::{Fields, Place, kind};
+use super::fields::{Fields, Location, kind};
 
 /// The maximum number of entries in a list of codes.
 const ENTRIES_MAX: usize = 100;
@@ -47,8 +47,8 @@ impl RetryOn {
     /// Reads the object in the field `retryOn`.
     pub(super) fn read(policy: &mut Fields<'_, '_>) -> Option<Self> {
         let object = policy.object("retryOn")?;
-        let place = Place { inside: Some("retryPolicy.retryOn"), ..policy.place };
-        let mut fields = Fields { object, place, issues: policy.issues };
+        let location = Location { inside: Some("retryPolicy.retryOn"), ..policy.location };
+        let mut fields = Fields { object, location, issues: policy.issues };
         let exit_codes = codes(&mut fields, "exitCodes", 1..=255);
         let statuses = codes(&mut fields, "statuses", 100..=599);
         let errors = fields.array("errors").map_or(&[][..], Vec::as_slice);

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::fields::{Fields, Place};
+use super::fields::{Fields, Location};
 use super::{Issue, Issues};
 
 /// The maximum length of a pattern, in characters.
@@ -51,8 +51,8 @@ impl ScheduleSpec {
         if !value.is_object() {
             issues.report(None, None, format_args!("schedule"), format_args!("must be an object"));
         }
-        let place = Place { inside: Some("schedule"), ..Place::default() };
-        let mut fields = Fields { object, place, issues: &mut issues };
+        let location = Location { inside: Some("schedule"), ..Location::default() };
+        let mut fields = Fields { object, location, issues: &mut issues };
         let cron = if value.is_object() { fields.required_text("cron", CRON_CHARS_MAX) } else { None };
         let time_zone = fields.text("timeZone", ZONE_CHARS_MAX).unwrap_or("UTC");
         let words = [("skip", Overlap::Skip), ("queue", Overlap::Queue), ("cancel", Overlap::Cancel)];

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value};
 
-use super::fields::{Fields, Place};
+use super::fields::{Fields, Location};
 use super::{ISSUES_MAX, Issue, Issues};
 use crate::model::json::{LostNumber, lost_number, lost_numbers, without_bom};
 use crate::model::{ProjectId, RunId, StepId};
@@ -88,7 +88,7 @@ impl Submission {
             return Ok(Self { plan: Value::Object(object), ..Self::default() });
         };
         let mut issues = Issues::new();
-        let mut fields = Fields { object: &object, place: Place::default(), issues: &mut issues };
+        let mut fields = Fields { object: &object, location: Location::default(), issues: &mut issues };
         let run_id = id(&mut fields, "runId");
         // Checked alone: who takes the plan on has read it before.
         id::<ProjectId>(&mut fields, "projectId");

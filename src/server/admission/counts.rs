@@ -5,21 +5,21 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
-/// Keys up to which those that nobody holds a place of any more are not looked for.
+/// Up to this many keys are kept before those without permits are removed.
 const KEYS_KEPT: usize = 1024;
 
-/// One of those who are counted, for as long as it is held.
+/// Counts as one of a [`Count`] until it is dropped.
 #[derive(Debug)]
-pub(in crate::server) struct Place(#[expect(dead_code, reason = "only counted")] Arc<()>);
+pub(in crate::server) struct Permit(#[expect(dead_code, reason = "only counted")] Arc<()>);
 
-/// How many hold a place.
+/// Counts the permits that are held.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Count(Arc<()>);
 
 impl Count {
     /// Counts one more.
-    pub(in crate::server) fn take(&self) -> Place {
-        Place(self.0.clone())
+    pub(in crate::server) fn take(&self) -> Permit {
+        Permit(self.0.clone())
     }
 
     /// How many.
@@ -45,7 +45,7 @@ impl<K> Default for Counts<K> {
 
 impl<K: Hash + Eq> Counts<K> {
     /// Counts one more, unless that would be more than `max`.
-    pub(super) fn take(&mut self, key: K, max: u32) -> Option<Place> {
+    pub(super) fn take(&mut self, key: K, max: u32) -> Option<Permit> {
         if self.by_key.len() >= self.keys_max {
             self.forget_empty();
         }
@@ -58,7 +58,7 @@ impl<K: Hash + Eq> Counts<K> {
         self.keys_max = KEYS_KEPT.max(2 * self.by_key.len());
     }
 
-    /// Keys of which someone holds a place.
+    /// Keys with a permit that is held.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.by_key.values().filter(|count| count.get() > 0).count()
@@ -86,11 +86,11 @@ mod tests {
     #[test]
     fn whoever_has_nothing_left_is_forgotten() {
         let mut counts = Counts::default();
-        let places: Vec<_> = (0..10).map(|key| counts.take(key, 1)).collect();
+        let permits: Vec<_> = (0..10).map(|key| counts.take(key, 1)).collect();
         for key in 10..100 * KEYS_KEPT {
             assert!(counts.take(key, 1).is_some());
         }
-        assert!(counts.by_key.len() <= KEYS_KEPT && counts.len() == places.len());
+        assert!(counts.by_key.len() <= KEYS_KEPT && counts.len() == permits.len());
         assert!(counts.take(0, 1).is_none(), "whoever has something is not");
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use self::addresses::counted_address;
 pub(super) use self::addresses::forwarded_address;
 use self::counts::Counts;
-pub(super) use self::counts::{Count, Place};
+pub(super) use self::counts::{Count, Permit};
 pub(super) use self::publish_meter::Metered;
 use self::publish_meter::PublishMeter;
 use super::refused::Limit;
@@ -55,7 +55,7 @@ pub(super) struct Admission {
     is_draining: bool,
     is_store_down: bool,
     /// The log has no room for more.
-    is_log_behind: bool,
+    is_log_full: bool,
 }
 
 /// A connection that is let in.
@@ -74,7 +74,7 @@ pub(super) struct Admitted {
 pub(super) struct Counted {
     /// None where it is the reserve.
     address: Option<IpAddr>,
-    _place: Place,
+    _permit: Permit,
 }
 
 impl Counted {
@@ -95,12 +95,12 @@ impl Admission {
             meter: PublishMeter::default(),
             is_draining: false,
             is_store_down: false,
-            is_log_behind: false,
+            is_log_full: false,
         }
     }
 
     /// Lets a connection of `peer` in, where `open` connections and streams are open; nothing where there is no room even
-    /// to refuse it. Whoever is one too many takes no place but of the reserve: else one address alone could take all.
+    /// to refuse it. Whoever is one too many takes a permit of the reserve only: else one address could take all connections.
     pub(super) fn admit(&mut self, peer: IpAddr, open: usize) -> Option<Admitted> {
         let is_proxy = self.limits.trusted_proxies.iter().any(|cidr| cidr.contains(peer));
         if open - self.refused() >= self.limits.connections {
@@ -117,12 +117,12 @@ impl Admission {
 
     fn count_for(&mut self, address: IpAddr) -> Option<Counted> {
         let address = counted_address(address);
-        let place = self.addresses.take(address, self.limits.per_address)?;
-        Some(Counted { address: Some(address), _place: place })
+        let permit = self.addresses.take(address, self.limits.per_address)?;
+        Some(Counted { address: Some(address), _permit: permit })
     }
 
     fn count_for_reserve(&self) -> Counted {
-        Counted { address: None, _place: self.reserve.take() }
+        Counted { address: None, _permit: self.reserve.take() }
     }
 
     fn admit_beyond(&self, limit: Limit, is_proxy: bool) -> Option<Admitted> {
@@ -142,8 +142,8 @@ impl Admission {
         self.count_for(address).map(Some).ok_or_else(|| self.count_for_reserve())
     }
 
-    /// A place among the streams of a token.
-    pub(super) fn place_of_stream(&mut self, token: u64) -> Option<Place> {
+    /// A permit for one more stream with a token; none at the limit.
+    pub(super) fn permit_for_stream(&mut self, token: u64) -> Option<Permit> {
         self.tokens.take(token, self.limits.streams_per_token)
     }
 
@@ -184,13 +184,13 @@ impl Admission {
         self.is_store_down
     }
 
-    /// Whether the log has room for what comes.
-    pub(super) fn set_log_behind(&mut self, is_behind: bool) {
-        self.is_log_behind = is_behind;
+    /// Whether the queue of the log is full.
+    pub(super) fn set_log_full(&mut self, is_full: bool) {
+        self.is_log_full = is_full;
     }
 
-    pub(super) fn is_log_behind(&self) -> bool {
-        self.is_log_behind
+    pub(super) fn is_log_full(&self) -> bool {
+        self.is_log_full
     }
 
     fn condition(&self) -> Condition {
@@ -198,7 +198,7 @@ impl Admission {
             Condition::Draining
         } else if self.is_store_down {
             Condition::StoreDown
-        } else if self.is_log_behind {
+        } else if self.is_log_full {
             Condition::Overloaded
         } else {
             Condition::Serving
@@ -229,7 +229,7 @@ impl Admission {
         self.limits.requests_per_connection
     }
 
-    /// How many addresses and tokens hold places: none once everyone has left.
+    /// How many addresses and tokens hold permits: none once everyone has left.
     #[cfg(test)]
     pub(super) fn counted(&self) -> (usize, usize) {
         (self.addresses.len(), self.tokens.len())

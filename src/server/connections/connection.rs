@@ -15,7 +15,7 @@ use crate::http::{Decoder, Limits, Phase, Response, Verdict};
 use crate::server::exchange::Framing;
 use crate::server::refused::Limit;
 use crate::server::socket::Socket;
-use crate::server::sockets::Token;
+use crate::server::sockets::PollToken;
 use crate::server::waiting::Waiting;
 
 /// Bytes of answers that wait before further requests are looked at.
@@ -89,7 +89,13 @@ pub(in crate::server) struct Connection<S> {
 
 impl<S: Socket> Connection<S> {
     /// One that the poll knows by `token`. The [connections](super::Connections) say which of its place's tenants it is.
-    pub(in crate::server) fn new(socket: S, token: Token, door: Door, is_proxy: bool, beyond: Option<Limit>) -> Self {
+    pub(in crate::server) fn new(
+        socket: S,
+        token: PollToken,
+        door: Door,
+        is_proxy: bool,
+        beyond: Option<Limit>,
+    ) -> Self {
         Self {
             socket,
             token: token.0 as u32,
@@ -114,8 +120,8 @@ impl<S: Socket> Connection<S> {
     }
 
     /// What the poll knows its socket by.
-    pub(super) fn token(&self) -> Token {
-        Token(self.token as usize)
+    pub(super) fn token(&self) -> PollToken {
+        PollToken(self.token as usize)
     }
 
     /// Reads what has come, as far as it is wanted; what that gave, and how many bytes. `scratch` is shared by all

@@ -27,7 +27,7 @@ use super::allowance::Allowance;
 use super::exchange::Exchange;
 use super::refused::Limit;
 use super::socket::Socket;
-use super::sockets::Token;
+use super::sockets::PollToken;
 use super::waiting::Waiting;
 use crate::api::Door;
 use crate::http::Limits;
@@ -69,7 +69,7 @@ pub(super) struct Connections<S> {
     /// What they hold in all, but for what each of them may keep.
     weight: usize,
     /// Sockets that were full for the first time.
-    blocked: Vec<Token>,
+    blocked: Vec<PollToken>,
     /// What the log is to be asked for, to go on with answers.
     fetches: Vec<(SlabKey, Box<Rest>)>,
     next_sweep: Duration,
@@ -90,7 +90,7 @@ pub(super) struct Caller {
 #[derive(Debug)]
 pub(super) struct Departed<S> {
     pub(super) socket: S,
-    pub(super) token: Token,
+    pub(super) token: PollToken,
     /// What it was still to be sent.
     pub(super) output: Vec<u8>,
     /// What the poll has told of so far it will not tell again.
@@ -165,7 +165,7 @@ impl<S: Socket> Connections<S> {
     }
 
     /// What the poll knows a connection's socket by.
-    pub(super) fn token(&self, index: usize) -> Token {
+    pub(super) fn token(&self, index: usize) -> PollToken {
         self.slab[index].token()
     }
 
@@ -175,7 +175,7 @@ impl<S: Socket> Connections<S> {
     }
 
     /// What the poll knows a connection's socket by, where it counts for the address that it forwards.
-    pub(super) fn token_of_proxy(&self, index: usize) -> Option<Token> {
+    pub(super) fn token_of_proxy(&self, index: usize) -> Option<PollToken> {
         let connection = &self.slab[index];
         (connection.is_proxy && connection.beyond.is_none()).then(|| connection.token())
     }
@@ -207,7 +207,7 @@ impl<S: Socket> Connections<S> {
     }
 
     /// Takes the sockets that were full for the first time.
-    pub(super) fn take_blocked(&mut self) -> Vec<Token> {
+    pub(super) fn take_blocked(&mut self) -> Vec<PollToken> {
         std::mem::take(&mut self.blocked)
     }
 
@@ -303,7 +303,7 @@ impl<S: Socket> Connections<S> {
     }
 
     /// Takes out those that have ended. `forget` is told what the poll knew the socket of each by.
-    pub(super) fn reap(&mut self, mut forget: impl FnMut(Token)) {
+    pub(super) fn reap(&mut self, mut forget: impl FnMut(PollToken)) {
         while let Some(index) = self.doomed.pop() {
             let connection = self.slab.remove(index);
             self.weight -= connection.weight;

@@ -12,7 +12,7 @@ use super::Connections;
 use super::connection::State;
 use crate::http::Problem;
 use crate::server::socket::Socket;
-use crate::server::sockets::Token;
+use crate::server::sockets::PollToken;
 
 /// The connections of one address, or one that counts for none. The one that holds most is the greatest.
 #[derive(Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,7 +44,7 @@ impl<S: Socket> Connections<S> {
     /// Where they hold too much, those that hold most, until a quarter of the room would be free without them: so the next
     /// ones do not lead here at once. The heaviest first of whichever address holds most then, as `address` tells; one that
     /// counts for none is taken by itself. Each is to be ended, and [let go of](Self::lighten).
-    pub(in crate::server) fn overweight(&self, address: impl Fn(Token) -> Option<IpAddr>) -> Vec<usize> {
+    pub(in crate::server) fn overweight(&self, address: impl Fn(PollToken) -> Option<IpAddr>) -> Vec<usize> {
         if !self.holds_too_much() {
             return Vec::new();
         }
@@ -63,7 +63,7 @@ impl<S: Socket> Connections<S> {
     }
 
     /// Those that hold anything, by whose they are.
-    fn clients(&self, address: impl Fn(Token) -> Option<IpAddr>) -> Vec<Client> {
+    fn clients(&self, address: impl Fn(PollToken) -> Option<IpAddr>) -> Vec<Client> {
         let (mut clients, mut places) = (Vec::<Client>::new(), HashMap::new());
         for (index, connection) in self.slab.iter().filter(|(_, connection)| connection.weight > 0) {
             let next = clients.len();

@@ -55,11 +55,11 @@ impl<S: Socket> Server<S> {
             return self.answer_stream_head(&exchange, View::Events, now);
         }
         let first = wanted.first();
-        let Ok(place) = self.place_of(first, spends.is_some(), false) else {
+        let Ok(permit) = self.permit_for(first, spends.is_some(), false) else {
             let projects: Vec<_> = wanted.projects().collect();
             return self.refuse_stream(exchange, &projects, first.is_event_source, spends, now);
         };
-        let mut waiting = WaitingBundle { wanted, starts: Vec::new(), asking: None, spends, place };
+        let mut waiting = WaitingBundle { wanted, starts: Vec::new(), asking: None, spends, permit };
         waiting.look(&self.streams);
         if waiting.is_complete() {
             return self.begin_bundle(&exchange, waiting, now);
@@ -111,7 +111,7 @@ impl<S: Socket> Server<S> {
     }
 
     fn begin_bundle(&mut self, exchange: &Exchange, waiting: WaitingBundle, now: Now) {
-        let WaitingBundle { wanted, starts, spends, place, .. } = waiting;
+        let WaitingBundle { wanted, starts, spends, permit, .. } = waiting;
         if let Some(spends) = spends {
             spends.keep();
         }
@@ -119,7 +119,7 @@ impl<S: Socket> Server<S> {
         starts.iter().for_each(|start| self.metrics.count_resume(start.resume));
         let snapshots = starts.iter().flat_map(|start| &start.snapshots);
         self.replies.spend_on_beginning(snapshots.map(|snapshot| snapshot.len()).sum(), now);
-        self.hand_over(exchange, View::Events, place, now, |streams, transport| {
+        self.hand_over(exchange, View::Events, permit, now, |streams, transport| {
             streams.begin_bundle(transport, &wanted, &starts, now)
         });
     }

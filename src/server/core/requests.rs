@@ -64,7 +64,7 @@ impl<S: Socket> Server<S> {
         let mut facts = self.admission.facts(caller.door, caller.beyond, now);
         facts.is_cut_off = self.node.as_ref().is_some_and(|node| node.vitals.is_cut_off(now.mono));
         let Call { action, headers } = self.api.handle(request, &facts);
-        if self.admission.is_log_behind()
+        if self.admission.is_log_full()
             && let Action::Busy(_) | Action::Answer(Response { status: 503, .. }) = &action
         {
             self.metrics.refused.count(Limit::LogQueue);

@@ -9,7 +9,7 @@ use crate::auth::Spending;
 use crate::http::{Response, write_stream_head};
 use crate::log::{Answer, Query, Refusal, ReplyTo, Spends, StartingPosition, Subscription, View};
 use crate::model::{Now, ProjectId, SlabKey, Taken};
-use crate::server::admission::Place;
+use crate::server::admission::Permit;
 use crate::server::connections::Departed;
 use crate::server::exchange::Exchange;
 use crate::server::refused::Limit;
@@ -50,14 +50,14 @@ impl<S: Socket> Server<S> {
         if head_only && wanted.run.is_none() {
             return self.answer_stream_head(&exchange, wanted.view, now);
         }
-        let Ok(place) = self.place_of(&wanted, spends.is_some(), head_only) else {
+        let Ok(permit) = self.permit_for(&wanted, spends.is_some(), head_only) else {
             return self.refuse_stream(exchange, &[&wanted.project], wanted.is_event_source, spends, now);
         };
         let start = if spends.is_none() { self.streams.starting_position(&wanted) } else { None };
         match start {
-            Some(start) => self.begin_stream(exchange, &wanted, &start, place, now),
+            Some(start) => self.begin_stream(exchange, &wanted, &start, permit, now),
             None => {
-                let what = What::Stream { wanted, spends, place, otherwise: None, held: None };
+                let what = What::Stream { wanted, spends, permit, otherwise: None, held: None };
                 let to = self.connections.wait(Waiting { what, exchange, metered: None });
                 self.replies.postpone(to);
                 self.ask_where_to_begin(now);
@@ -74,11 +74,11 @@ impl<S: Socket> Server<S> {
         held: Taken<usize>,
         now: Now,
     ) {
-        let Ok(place) = self.place_of(&wanted, false, exchange.framing.head_only) else {
+        let Ok(permit) = self.permit_for(&wanted, false, exchange.framing.head_only) else {
             return self.refuse_stream(exchange, &[&wanted.project], wanted.is_event_source, None, now);
         };
         let begins_at_once = wanted.run.is_some() && !matches!(otherwise, Otherwise::Decide(_));
-        let what = What::Stream { wanted, spends: None, place, otherwise: Some(otherwise), held: Some(held) };
+        let what = What::Stream { wanted, spends: None, permit, otherwise: Some(otherwise), held: Some(held) };
         let to = self.connections.wait(Waiting { what, exchange, metered: None });
         if begins_at_once {
             self.replies.postpone(to);
@@ -88,25 +88,25 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// The place of a stream among those of its token, where it has one and they are counted.
+    /// A permit for one more stream of its auth token; none where such streams are not counted.
     ///
     /// # Errors
     /// The stream can't be had: its token has as many as it may, or it could not be kept that its ticket is spent.
-    pub(super) fn place_of(
+    pub(super) fn permit_for(
         &mut self,
         wanted: &Subscription,
         spends_ticket: bool,
         head_only: bool,
-    ) -> Result<Option<Place>, ()> {
+    ) -> Result<Option<Permit>, ()> {
         if self.admission.is_store_down() && spends_ticket {
             return Err(());
         }
         let Some(token) = wanted.token_key.filter(|_| !head_only) else { return Ok(None) };
-        let place = self.admission.place_of_stream(token);
-        if place.is_none() {
+        let permit = self.admission.permit_for_stream(token);
+        if permit.is_none() {
             self.metrics.refused.count(Limit::StreamsPerToken);
         }
-        place.map(Some).ok_or(())
+        permit.map(Some).ok_or(())
     }
 
     /// Asks the log where streams begin, as many as snapshots may be sent just now.
@@ -148,7 +148,7 @@ impl<S: Socket> Server<S> {
             self.note_spent(to);
             return self.ask_where_it_begins(to);
         }
-        let Some(Waiting { what: What::Stream { wanted, spends, place, otherwise, .. }, exchange, .. }) =
+        let Some(Waiting { what: What::Stream { wanted, spends, permit, otherwise, .. }, exchange, .. }) =
             self.connections.take_waiting(to)
         else {
             return;
@@ -164,7 +164,7 @@ impl<S: Socket> Server<S> {
         if let Some(spends) = spends {
             spends.keep();
         }
-        self.begin_stream(exchange, &wanted, &start, place, now);
+        self.begin_stream(exchange, &wanted, &start, permit, now);
     }
 
     /// The log has said where a stream begins, and so has kept that its ticket is spent.
@@ -192,12 +192,12 @@ impl<S: Socket> Server<S> {
         exchange: Exchange,
         wanted: &Subscription,
         start: &StartingPosition,
-        place: Option<Place>,
+        permit: Option<Permit>,
         now: Now,
     ) {
         self.metrics.count_resume(start.resume);
         self.replies.spend_on_beginning(start.bytes(), now);
-        self.hand_over(&exchange, wanted.view, place, now, |streams, transport| {
+        self.hand_over(&exchange, wanted.view, permit, now, |streams, transport| {
             streams.begin(transport, wanted, start, now)
         });
     }
@@ -207,7 +207,7 @@ impl<S: Socket> Server<S> {
         &mut self,
         exchange: &Exchange,
         view: View,
-        place: Option<Place>,
+        permit: Option<Permit>,
         now: Now,
         begin: impl FnOnce(&mut ConnectionManager<S>, Transport<S>) -> Result<SlabKey, S>,
     ) {
@@ -216,7 +216,7 @@ impl<S: Socket> Server<S> {
         let transport = Transport { socket, token: token.0 as u32, coding: exchange.framing.coding(), preface };
         match begin(&mut self.streams, transport) {
             Ok(key) => {
-                self.sockets.hand_to_stream(token, key.index(), place);
+                self.sockets.hand_to_stream(token, key.index(), permit);
                 if has_unread {
                     self.read_stream(key.index());
                 }

@@ -49,7 +49,7 @@ impl<M: Medium> World<M> {
             self.ask_stored(index);
         }
         self.clients[index].send(usize::MAX);
-        self.settle();
+        self.run_until_idle();
     }
 
     pub(super) fn act(&mut self) {
@@ -77,7 +77,7 @@ impl<M: Medium> World<M> {
             93..97 => self.pass_a_little(),
             97 if self.rng.one_in(2) => self.jump(),
             97 if !self.laws.is_jwt && self.rng.one_in(8) => self.set_clock(),
-            97 => self.settle(),
+            97 => self.run_until_idle(),
             _ => self.burst(),
         }
     }
@@ -201,7 +201,7 @@ impl<M: Medium> World<M> {
         // The loop does not wait while it has more to do.
         while self.turn(usize::MAX) {}
         self.pass(Duration::from_secs(seconds));
-        self.settle();
+        self.run_until_idle();
     }
 
     /// The wall clock is set, far or a little, forward or back: nothing is let go for it.
@@ -214,7 +214,7 @@ impl<M: Medium> World<M> {
         self.meet(if is_forward { "clock set forward" } else { "clock set back" });
         self.now.wall = Timestamp::from_millis(to);
         self.model.note_set_clock();
-        self.settle();
+        self.run_until_idle();
     }
 
     pub(super) fn drain(&mut self) {

@@ -276,7 +276,7 @@ impl<M: Medium> World<M> {
     }
 
     /// Nothing is left to do at this moment: what should have ended by now has.
-    pub(super) fn check_settled(&mut self) {
+    pub(super) fn check_overdue(&mut self) {
         let now = self.now.mono;
         for (index, client) in self.clients.iter().enumerate().filter(|(_, client)| client.is_alive()) {
             let wire = client.wire.borrow();

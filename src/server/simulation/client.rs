@@ -9,13 +9,13 @@ use std::time::Duration;
 use super::follower::{Follower, Wanted};
 use super::socket::Wire;
 use crate::model::{ProjectId, RunId, StepId};
-use crate::server::Token;
+use crate::server::PollToken;
 
 /// See the [module](self).
 pub(super) struct Client {
     pub(super) wire: Rc<RefCell<Wire>>,
     /// What the poll knows its socket by.
-    pub(super) token: Token,
+    pub(super) token: PollToken,
     pub(super) address: IpAddr,
     /// It counts towards its address.
     pub(super) is_counted: bool,
@@ -169,7 +169,7 @@ pub(super) struct TicketUse {
 }
 
 impl Client {
-    pub(super) fn new(wire: Rc<RefCell<Wire>>, token: Token, address: IpAddr) -> Self {
+    pub(super) fn new(wire: Rc<RefCell<Wire>>, token: PollToken, address: IpAddr) -> Self {
         Self {
             wire,
             token,

@@ -21,7 +21,7 @@ impl<M: Medium> World<M> {
                 client.send(usize::MAX);
             }
         }
-        self.settle();
+        self.run_until_idle();
         self.end_runs();
         self.check_streams();
         if self.is_draining {
@@ -39,15 +39,15 @@ impl<M: Medium> World<M> {
         for _ in 0..MOVES_MAX {
             while self.shop.is_working() {
                 self.shop.finish(&mut self.rng);
-                self.settle();
+                self.run_until_idle();
             }
-            self.settle();
+            self.run_until_idle();
             let Some(at) = self.shop.next_deadline() else {
                 let is_stuck = self.is_draining || !(self.wish_again() || self.decide_what_waits());
                 if is_stuck { break } else { continue }
             };
             self.pass(at.saturating_sub(self.now.mono));
-            self.settle();
+            self.run_until_idle();
         }
         assert_eq!(self.shop.is_done(), self.is_draining);
         let mut given_up = 0;
@@ -76,10 +76,10 @@ impl<M: Medium> World<M> {
     /// A stream without traffic is sent a heartbeat, in time.
     fn check_heartbeats(&mut self) {
         self.pass(Duration::from_secs(2));
-        self.settle();
+        self.run_until_idle();
         let before = self.heartbeats();
         self.pass(HEARTBEAT + Duration::from_secs(2));
-        self.settle();
+        self.run_until_idle();
         for (index, heartbeats) in before {
             let client = &mut self.clients[index];
             if client.is_connected() {
@@ -98,7 +98,7 @@ impl<M: Medium> World<M> {
     fn end_streams(&mut self) {
         self.is_ending = true;
         self.server.end_streams(self.now);
-        self.settle();
+        self.run_until_idle();
         assert_eq!(self.server.gauges().streams, 0, "streams end with the server");
         assert!(!self.server.owes_answers());
     }
@@ -107,7 +107,7 @@ impl<M: Medium> World<M> {
     fn check_idle(&mut self) {
         for _ in 0..3 {
             self.pass(IDLE + Duration::from_secs(1));
-            self.settle();
+            self.run_until_idle();
         }
         assert_eq!(self.server.gauges().connections, 0, "connections end when nothing comes");
     }
@@ -117,13 +117,13 @@ impl<M: Medium> World<M> {
             let mut wire = self.clients[index].wire.borrow_mut();
             if index % 2 == 0 { wire.reset() } else { wire.half_close() }
         }
-        self.settle();
+        self.run_until_idle();
     }
 
     fn check_nothing_is_left(&mut self) {
         self.pass(LINGER + Duration::from_secs(2));
-        self.settle();
-        self.settle();
+        self.run_until_idle();
+        self.run_until_idle();
         let gauges = self.server.gauges();
         if gauges.stream_stats.pages > 0 {
             self.meet("page");

@@ -196,7 +196,7 @@ impl Follower {
             ("workflow_snapshot", None, None) => self.snapshot(special),
             (kind @ ("workflow_item" | "workflow_items_snapshot"), None, None) if self.stage == Stage::Live => {
                 assert!(!self.awaits_reset, "the reset comes first");
-                self.settle_snapshots(model);
+                self.check_snapshots(model);
                 match kind {
                     "workflow_item" => self.take_item(&special, model),
                     _ => self.take_items(&special, model),
@@ -240,7 +240,7 @@ impl Follower {
     }
 
     fn reset(&mut self, said: &Special, model: &Model) {
-        self.settle_snapshots(model);
+        self.check_snapshots(model);
         let (before, shown) = match std::mem::take(&mut self.awaits_reset) {
             true => (None, self.wanted.shown),
             false => (Some(self.position), Some(Shown::Seq(self.position))),
@@ -287,7 +287,7 @@ impl Follower {
     }
 
     /// What comes now is no snapshot: those that came must have been all.
-    fn settle_snapshots(&mut self, model: &Model) {
+    fn check_snapshots(&mut self, model: &Model) {
         let Some(snapshots) = self.snapshots.take() else { return };
         let (project, position) = (&self.wanted.project, self.position);
         let is_right = match &self.wanted.run {
@@ -305,7 +305,7 @@ impl Follower {
 
     fn message(&mut self, id: &str, data: &[u8], model: &Model) {
         assert!(!self.awaits_reset, "the reset comes first");
-        self.settle_snapshots(model);
+        self.check_snapshots(model);
         let project = model.project(&self.wanted.project).expect("a project with messages is known");
         let seq = match &self.wanted.run {
             None => self.position + 1,
@@ -324,7 +324,7 @@ impl Follower {
 
     fn beat(&mut self, model: &Model) {
         assert!(!self.awaits_reset, "the reset comes first");
-        self.settle_snapshots(model);
+        self.check_snapshots(model);
         self.heartbeats += 1;
     }
 
@@ -348,7 +348,7 @@ impl Follower {
             }
             _ => {
                 assert!(self.stage == Stage::Live && !self.awaits_reset, "{said:?}");
-                self.settle_snapshots(model);
+                self.check_snapshots(model);
                 assert_eq!(said.seq, self.position_told(said.seq, model), "{said:?} in {self:?}");
                 match reason.as_str() {
                     "shutdown" => assert!(at.is_ending),
@@ -372,7 +372,7 @@ impl Follower {
             return;
         }
         assert!(!self.awaits_reset);
-        self.settle_snapshots(model);
+        self.check_snapshots(model);
         match &self.wanted.run {
             None => assert_eq!(self.position, model.newest(&self.wanted.project), "{self:?}"),
             Some(run) => {

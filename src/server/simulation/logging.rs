@@ -152,7 +152,7 @@ impl<M: Medium> World<M> {
         self.executor_has_ended = false;
         self.shop = Shop::new(&self.context);
         self.nursery = Nursery::new(self.context.clone(), PLAN_STEPS_MAX);
-        self.is_behind = false;
+        self.is_log_full = false;
         (self.overloaded_at, self.proxies_crowded_at) = (None, None);
         (self.is_draining, self.is_ending) = (false, false);
         let by = Duration::from_millis(self.rng.below(3000) as u64);

@@ -143,7 +143,7 @@ impl<M: Medium> World<M> {
             let request = crate::api::decision_request(name, "end", None, body).expect("is read");
             let request: Box<SteerRequest> = Box::new(request);
             let answer = self.ask_log(|reply| Command::Steer { request, reply });
-            self.settle();
+            self.run_until_idle();
             let answer = answer.try_recv().expect("whatever becomes of it, a verdict comes");
             self.note(|| format!("the end decides {step} of {run}: {answer:?}"));
         }

@@ -71,7 +71,7 @@ impl<M: Medium> World<M> {
             self.ask_for_ticket(client, n);
         }
         self.clients[client].send(usize::MAX);
-        self.settle();
+        self.run_until_idle();
         for ticket in 0..self.tokens.tickets.len() {
             let client = self.connect(HOME, usize::MAX / 2);
             self.watch_with_ticket(client, ticket);
@@ -108,7 +108,7 @@ impl<M: Medium> World<M> {
             self.act();
         }
         for _ in 0..MOVES_MAX {
-            self.settle();
+            self.run_until_idle();
             if self.shop.is_done() {
                 break;
             }
@@ -118,7 +118,7 @@ impl<M: Medium> World<M> {
         assert!(self.shop.is_done(), "it never ends its work");
         self.is_ending = true;
         self.server.end_streams(self.now);
-        self.settle();
+        self.run_until_idle();
         self.note(|| "it has ended, and starts again".to_owned());
         self.meet("restart");
         self.end_process();

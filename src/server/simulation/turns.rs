@@ -38,7 +38,7 @@ impl<M: Medium> World<M> {
 
     /// What the server refuses in this turn for others than those who ask.
     fn note_crowds(&mut self) {
-        if self.is_behind {
+        if self.is_log_full {
             self.overloaded_at = Some(self.now.mono);
         }
         let proxies = self.clients.iter().filter(|client| client.is_alive() && client.is_proxy).count();
@@ -98,8 +98,8 @@ impl<M: Medium> World<M> {
             } else {
                 self.meet("log full");
             }
-            self.is_behind = !has_room;
-            self.server.set_behind(!has_room);
+            self.is_log_full = !has_room;
+            self.server.set_log_full(!has_room);
         }
     }
 

@@ -74,7 +74,7 @@ pub(super) struct World<M: Medium> {
     pub(super) wishes: VecDeque<ChildWish>,
     pub(super) nursery: Nursery,
     /// The server was told that the log is too far behind for it to take work.
-    pub(super) is_behind: bool,
+    pub(super) is_log_full: bool,
     /// When that was last the case.
     pub(super) overloaded_at: Option<Duration>,
     /// When there were last so many connections of proxies that one more of the same client may be refused.
@@ -155,7 +155,7 @@ impl<M: Medium> World<M> {
             inbox: VecDeque::new(),
             intake: VecDeque::new(),
             wishes: VecDeque::new(),
-            is_behind: false,
+            is_log_full: false,
             overloaded_at: None,
             proxies_crowded_at: None,
             down_at: None,
@@ -212,7 +212,7 @@ impl<M: Medium> World<M> {
         let of_address = self.clients.iter().filter(counted).count();
         let (socket, wire) = connect(index, window, &self.ether);
         let accepted = self.server.accept(socket, address, Door::Main, self.now);
-        let mut client = Client::new(wire, accepted.as_ref().copied().unwrap_or(crate::server::Token(0)), address);
+        let mut client = Client::new(wire, accepted.as_ref().copied().unwrap_or(crate::server::PollToken(0)), address);
         client.is_proxy = address.is_loopback();
         let is_full = alive >= self.laws.connections;
         client.is_counted = !client.is_proxy && !is_full && of_address < self.laws.per_address as usize;
@@ -257,7 +257,7 @@ impl<M: Medium> World<M> {
     }
 
     /// Everything that can happen without the clock, a client or a worker happens.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn run_until_idle(&mut self) {
         for _ in 0..10_000 {
             let is_busy = self.turn(usize::MAX);
             self.intake();
@@ -273,7 +273,7 @@ impl<M: Medium> World<M> {
             let is_ready = (0..self.clients.len()).any(|client| self.is_ready(client));
             let has_news = self.shop.has_news(self.now);
             if !is_busy && !waits && !is_ready && self.unsent.is_empty() && !has_news {
-                let Some(at) = self.server.next_release() else { return self.check_settled() };
+                let Some(at) = self.server.next_release() else { return self.check_overdue() };
                 self.meet("held back");
                 self.pass(at.saturating_sub(self.now.mono));
             }

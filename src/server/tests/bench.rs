@@ -17,7 +17,7 @@ use crate::executor::testing::plan;
 use crate::http;
 use crate::log::{Answer, Claim, Command, Delivery, Fingerprint, Journal, Limits, ReplyTo, Retention, Submission};
 use crate::model::{Now, OutputStream, ProjectId, Record, RunId, SlabKey, StepId, Timestamp};
-use crate::server::{Cidr, ConnectionLimits, Inbox, Server, ServerSettings, Socket, Timeouts, Token};
+use crate::server::{Cidr, ConnectionLimits, Inbox, PollToken, Server, ServerSettings, Socket, Timeouts};
 use crate::stream;
 
 pub(super) const HEADER: Duration = Duration::from_secs(10);
@@ -134,7 +134,7 @@ pub(super) struct Bench {
     journal: Journal,
     pub(super) now: Now,
     /// What each client's socket is known by.
-    tokens: Vec<Token>,
+    tokens: Vec<PollToken>,
     /// The log answers nothing.
     pub(super) is_log_held_up: bool,
     held_up: Vec<Command>,

@@ -219,13 +219,13 @@ fn a_soft_refusal_spends_no_ticket_and_gives_it_its_time_anew() {
     let answer = bench.ask(&client, &with_token(request, &bench.token("one")));
     let ticket = answer.split("\"ticket\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a ticket");
     let request = stream(&format!("p?ticket={ticket}"));
-    bench.server.set_behind(true);
+    bench.server.set_log_full(true);
     for _ in 0..3 {
         bench.wait(std::time::Duration::from_secs(10));
         let client = bench.connect();
         assert_busy(&bench.ask(&client, &request));
     }
-    bench.server.set_behind(false);
+    bench.server.set_log_full(false);
     let client = bench.connect();
     assert!(bench.ask(&client, &request).contains("\"connected\""), "it is older than its 15 s by now");
     let client = bench.connect();
@@ -259,7 +259,7 @@ fn a_server_that_drains_says_so_and_ends_its_streams() {
     assert_eq!(statuses(&bench.ask(&client, &HEALTH.replace("healthz", "metrics"))), [200]);
     let late = bench.connect();
     assert_busy(&bench.ask(&late, &stream("p")));
-    bench.server.set_behind(false);
+    bench.server.set_log_full(false);
     assert_eq!(statuses(&bench.ask(&client, &publish(1))), [503], "there is no way back");
     bench.server.end_streams(bench.now);
     bench.turns();
@@ -292,10 +292,10 @@ fn a_stream_that_began_while_the_server_ended_was_cut_off_without_a_word() {
 fn a_server_that_is_behind_takes_no_work_and_stays_ready() {
     let mut bench = Bench::new();
     let client = bench.connect();
-    bench.server.set_behind(true);
+    bench.server.set_log_full(true);
     assert_refused(&bench.ask(&client, &publish(1)), 503, "overloaded");
     assert_eq!(statuses(&bench.ask(&client, &HEALTH.replace("healthz", "readyz"))), [200]);
-    bench.server.set_behind(false);
+    bench.server.set_log_full(false);
     assert_eq!(statuses(&bench.ask(&client, &publish(1))), [202]);
 }
 

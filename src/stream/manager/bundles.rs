@@ -172,7 +172,7 @@ impl<S: Write> ConnectionManager<S> {
         self.stats.messages += piece.messages();
         let extra = stream.extra();
         extra.awaits_page = false;
-        extra.lease.iter_mut().for_each(|lease| lease.settle(piece.bytes.len()));
+        extra.reservation.iter_mut().for_each(|reservation| reservation.resize(piece.bytes.len()));
         extra.put_shared(&piece.bytes);
         extra.apart.iter_mut().for_each(|apart| apart.at.clone_from(&piece.to));
         self.serve(key.index() as u32, now);

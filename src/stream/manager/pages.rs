@@ -32,8 +32,8 @@ impl<S: Write> ConnectionManager<S> {
         self.stats.messages += page.messages as u64;
         let extra = stream.extra();
         extra.awaits_page = false;
-        if let Some(lease) = &mut extra.lease {
-            lease.settle(page.bytes.len());
+        if let Some(reservation) = &mut extra.reservation {
+            reservation.resize(page.bytes.len());
         }
         match extra.coding {
             _ if page.has_last => extra.put_last(page.bytes.to_vec(), CloseReason::RunOver),
@@ -127,7 +127,7 @@ impl<S: Write> ConnectionManager<S> {
         if matches!(stream.phase, Phase::Doomed(_)) {
             return;
         }
-        let lease = self.paging.ask();
+        let reservation = self.paging.ask();
         self.stats.pages += 1;
         let backlog = self.watched.backlog(stream.channel);
         if stream.known_items() == KnownItems::Lacking && backlog.reaches(stream.cursor.seq) {
@@ -135,7 +135,7 @@ impl<S: Write> ConnectionManager<S> {
             let (project, only_run) = (project.clone(), stream.only_run());
             self.effects.push(Effect::ReadItems { stream: key, project, only_run, after });
             let extra = stream.extra();
-            (extra.items, extra.lease) = (KnownItems::Asked, Some(lease));
+            (extra.items, extra.reservation) = (KnownItems::Asked, Some(reservation));
             return;
         }
         let part = stream.apart().map_or(0, |apart| usize::from(apart.part));
@@ -150,8 +150,8 @@ impl<S: Write> ConnectionManager<S> {
                 View::Items => View::Events,
                 view => view,
             },
-            bytes_max: lease.bytes(),
+            bytes_max: reservation.bytes(),
         });
-        stream.extra().lease = Some(lease);
+        stream.extra().reservation = Some(reservation);
     }
 }

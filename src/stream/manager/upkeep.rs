@@ -104,7 +104,7 @@ impl<S: Write> ConnectionManager<S> {
             (extra.pending, extra.pending_sent) = (Pending::Own(comment[n..].to_vec()), 0);
         }
         stream.note_write(wrote, wrapping_ms(now.mono), &mut self.stats.bytes);
-        self.settle(index);
+        self.after_write(index);
     }
 
     fn let_idle_projects_go(&mut self, now: Now) {

@@ -37,11 +37,11 @@ impl<S: Write> ConnectionManager<S> {
         }
         self.want_items(index);
         self.step_aside(index);
-        self.settle(index);
+        self.after_write(index);
     }
 
-    /// What a write did to a stream may concern others: the owner, the poll, the count of those behind.
-    pub(super) fn settle(&mut self, index: u32) {
+    /// Reports what a write changed: a stream that ends, one that waits for room, the count of streams that are behind.
+    pub(super) fn after_write(&mut self, index: u32) {
         let Some(stream) = self.streams.get_mut(index as usize) else { return };
         match stream.phase {
             Phase::Doomed(_) => self.doomed.push(index),
@@ -67,7 +67,7 @@ impl<S: Write> ConnectionManager<S> {
     fn serve_backlog(&mut self, index: u32, now_ms: u32) {
         let stream = &mut self.streams[index as usize];
         let backlog = self.watched.backlog(stream.channel);
-        let Some(bytes) = backlog.behind(stream.cursor) else { return self.want_page(index) };
+        let Some(bytes) = backlog.bytes_after(stream.cursor) else { return self.want_page(index) };
         if bytes.is_empty() {
             // Whatever is behind the cursor says nothing in this form.
             stream.cursor = stream.cursor.max(Cursor::after(backlog.newest()));

@@ -151,7 +151,7 @@ impl Watched {
             let backlog = &self.projects[bundle.parts()[part] as usize].backlog;
             let end = writing.bytes.len() + PIECE_BYTES_MAX / lacking;
             while writing.to[part] < backlog.newest() && writing.bytes.len() < end.min(PIECE_BYTES_MAX) {
-                let Some(frame) = backlog.frame_behind(writing.to[part]) else {
+                let Some(frame) = backlog.frame_after(writing.to[part]) else {
                     far.get_or_insert(part);
                     break;
                 };

@@ -45,7 +45,7 @@ fn what_is_on_its_way_is_bounded_and_is_not_sent_again() {
     post.ring();
     assert_eq!((wanted(&mut post, 0), post.next_at()), (None, None), "a slow receiver has four at most");
     let verdict = post.ended(DueId(3), answered(204), at(0), 0.0).expect("it was on its way");
-    assert_eq!((&verdict.change, verdict.fate), (&OutboxChange::Settled(DueId(3)), Fate::Delivered));
+    assert_eq!((&verdict.change, verdict.fate), (&OutboxChange::Done(DueId(3)), Fate::Delivered));
     assert_eq!(wanted(&mut post, 0), None, "until that is kept it would be sent again");
     assert_eq!(post.ended(DueId(3), answered(204), at(0), 0.0), None, "it ends once");
     post.kept(&verdict.change);
@@ -67,7 +67,7 @@ fn what_is_not_taken_is_tried_again_until_it_is_given_up() {
         }
         post.take(&due([1], 2, None));
         let verdict = end(&mut post, 1, sent.clone(), 300);
-        assert_eq!((verdict.change, verdict.fate), (OutboxChange::Settled(DueId(1)), Fate::GivenUp));
+        assert_eq!((verdict.change, verdict.fate), (OutboxChange::Done(DueId(1)), Fate::GivenUp));
         let expected = format!("webhook w: gave up on event m1 after 3 attempts: {sent}");
         assert_eq!(verdict.news, Some(expected));
         post.take(&due([2], 0, None));

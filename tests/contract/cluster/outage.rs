@@ -87,13 +87,13 @@ fn readyz_is_red_while_the_engine_is_away_and_green_again() {
 }
 
 /// Node `a` reaches the engine through a proxy, `b` by itself.
-struct Behind {
+struct ProxiedNode {
     proxy: Proxy,
     a: Server,
     b: Server,
 }
 
-impl Behind {
+impl ProxiedNode {
     fn new(cluster: &Cluster) -> Self {
         let proxy = Proxy::new(cluster.engine.address());
         let name = cluster.url.rsplit_once('/').expect("a path").1;
@@ -105,7 +105,7 @@ impl Behind {
 #[test]
 fn a_node_whose_connections_are_cut_goes_on() {
     let Some(cluster) = Cluster::new() else { return };
-    let Behind { proxy, a, b } = Behind::new(&cluster);
+    let ProxiedNode { proxy, a, b } = ProxiedNode::new(&cluster);
     let mut streams = [open(&a), open(&b)];
     for n in 0..10 {
         proxy.cut();
@@ -126,7 +126,7 @@ fn a_node_whose_connections_are_cut_goes_on() {
 #[test]
 fn a_node_whose_connections_stall_is_fenced_and_comes_back() {
     let Some(cluster) = Cluster::new() else { return };
-    let Behind { proxy, a, b } = Behind::new(&cluster);
+    let ProxiedNode { proxy, a, b } = ProxiedNode::new(&cluster);
     let mut streams = [open(&a), open(&b)];
     let plan = json!({"name": "n", "steps": [{"id": "wait", "tool": "delay", "inputs": {"ms": 600_000}}]});
     let run = a.submit("p", &plan);

@@ -125,7 +125,8 @@ fn trial(
     report: &mut Report,
 ) -> Outcome<Trial> {
     let target = server.target();
-    let hold = |run: &str, tool, timeout| Held::begin(target, directory, format!("{run}{number}"), (tool, timeout));
+    let hold =
+        |run: &str, tool, timeout| BlockedRun::begin(target, directory, format!("{run}{number}"), (tool, timeout));
     let chatty = (0..CHATTY).map(|n| hold(&format!("chat{n}-"), "chat", None)).collect::<Outcome<Vec<_>>>()?;
     chatty.iter().try_for_each(|chatty| chatty.began().map(drop))?;
     let cancelled = hold("cancel", "hold", None)?;
@@ -166,14 +167,14 @@ fn trial(
 }
 
 /// A run of one step that holds a pipe for as long as it lives.
-struct Held {
+struct BlockedRun {
     target: Target,
     run: String,
     /// When the step began, and when it ended.
     times: Receiver<Instant>,
 }
 
-impl Held {
+impl BlockedRun {
     fn begin(
         target: Target,
         directory: &Path,

@@ -54,9 +54,9 @@ impl World {
         }
         if self.rng.one_in(2) {
             let id = before.steps[self.some_step(&before)].id.clone();
-            let behind = behind(&steps, &id);
+            let descendants = descendants(&steps, &id);
             let others: Vec<_> =
-                steps.iter().map(|(step, _)| &step.id).filter(|id| !behind.contains(*id)).cloned().collect();
+                steps.iter().map(|(step, _)| &step.id).filter(|id| !descendants.contains(*id)).cloned().collect();
             if let Some((step, on)) = steps.iter_mut().find(|(step, _)| step.id == id) {
                 on.retain(|_| self.rng.one_in(2));
                 on.extend(
@@ -110,14 +110,14 @@ impl World {
 }
 
 /// A step, and those that wait for it, near and far: it can't come to wait for these.
-fn behind(steps: &[(Step, Vec<StepId>)], id: &StepId) -> BTreeSet<StepId> {
-    let mut behind = BTreeSet::from([id.clone()]);
+fn descendants(steps: &[(Step, Vec<StepId>)], id: &StepId) -> BTreeSet<StepId> {
+    let mut descendants = BTreeSet::from([id.clone()]);
     while let Some((step, _)) =
-        steps.iter().find(|(step, on)| !behind.contains(&step.id) && on.iter().any(|on| behind.contains(on)))
+        steps.iter().find(|(step, on)| !descendants.contains(&step.id) && on.iter().any(|on| descendants.contains(on)))
     {
-        behind.insert(step.id.clone());
+        descendants.insert(step.id.clone());
     }
-    behind
+    descendants
 }
 
 /// A step with what it depends on by name.

@@ -132,13 +132,13 @@ pub(super) fn sentence(start: &Start<'_>, error: &io::Error) -> String {
 
 fn direct(start: &Start<'_>) -> Command {
     let mut command = Command::new(start.program);
-    settle(&mut command, start);
+    set_cwd_and_ids(&mut command, start);
     command.process_group(0);
     command
 }
 
 /// What [`Command`] can do by itself.
-fn settle(command: &mut Command, start: &Start<'_>) {
+fn set_cwd_and_ids(command: &mut Command, start: &Start<'_>) {
     start.cwd.map(|cwd| command.current_dir(cwd));
     start.gid.map(|gid| command.gid(gid));
     start.uid.map(|uid| command.uid(uid));
@@ -217,7 +217,7 @@ fn carry_out<'a>(
     setsid().map_err(|error| failed("start a session", error))?;
     let mut command = Command::new(start.program);
     command.args(args);
-    settle(&mut command, &start);
+    set_cwd_and_ids(&mut command, &start);
     release_variables(&mut command);
     for Limit { resource, soft, hard } in limits {
         let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);

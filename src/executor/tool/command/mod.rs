@@ -22,7 +22,7 @@ use super::render::{Template, inputs_scope};
 use super::usage::Meter;
 use super::{Call, CommandLimits, CommandSpec, Outcome, Tool, ToolError, ToolSettings};
 use crate::executor::template::is_template;
-use crate::executor::template::{Place, Scope};
+use crate::executor::template::{Escaping, Scope};
 
 use group::Group;
 use launch::Start;
@@ -66,13 +66,13 @@ impl CommandTool {
         if program.is_empty() || program.contains('\0') || is_template(program) {
             return Err("argv[0]: must be the program to run and must not contain a template".to_owned());
         }
-        let args = args.iter().enumerate().map(|(at, arg)| compile(&format!("argv[{}]", at + 1), arg, Place::Text));
+        let args = args.iter().enumerate().map(|(at, arg)| compile(&format!("argv[{}]", at + 1), arg, Escaping::Text));
         identity(&spec)?;
-        let cwd = spec.cwd.as_deref().map(|cwd| compile("cwd", cwd, Place::FileName)).transpose()?;
+        let cwd = spec.cwd.as_deref().map(|cwd| compile("cwd", cwd, Escaping::FileName)).transpose()?;
         let set = spec.env.iter().map(|(name, value)| {
             variable_name("env", name)?;
             check_secret(&format!("env.{name}"), name, value)?;
-            Ok((name.clone(), compile(&format!("env.{name}"), value, Place::Text)?))
+            Ok((name.clone(), compile(&format!("env.{name}"), value, Escaping::Text)?))
         });
         let passed = passed(&spec.pass_env)?;
         Ok(Self {
@@ -187,11 +187,11 @@ pub(super) fn check_limits(spec: &CommandSpec) -> Result<(), String> {
     launch::check(&spec.limits)
 }
 
-fn compile(field: &str, source: &str, place: Place) -> Result<Template, String> {
+fn compile(field: &str, source: &str, escaping: Escaping) -> Result<Template, String> {
     if source.contains('\0') {
         return Err(format!("{field}: must not contain a NUL byte"));
     }
-    Template::compile(source, place).map_err(|problem| format!("{field}: {problem}"))
+    Template::compile(source, escaping).map_err(|problem| format!("{field}: {problem}"))
 }
 
 fn render(field: &str, template: &Template, scope: &Scope) -> Result<String, String> {

@@ -25,7 +25,7 @@ use super::render::{Template, inputs_scope};
 use super::usage::{Meter, Tally};
 use super::{Call, Failure, HttpSpec, Outcome, Tool, ToolError, ToolSettings};
 use crate::clock;
-use crate::executor::template::{Place, Scope};
+use crate::executor::template::{Escaping, Scope};
 use crate::http::media::is_json;
 use crate::model::OutputStream;
 use crate::model::json::{LostNumber, lost_number};
@@ -422,7 +422,7 @@ fn header(name: &str, value: &str) -> Result<Template, String> {
     if !wire::is_header_value(value) {
         return Err(format!("headers.{name}: must not contain a line break or other control character"));
     }
-    let template = Template::compile(value, Place::Text).map_err(|problem| format!("headers.{name}: {problem}"))?;
+    let template = Template::compile(value, Escaping::Text).map_err(|problem| format!("headers.{name}: {problem}"))?;
     let field = format!("headers.{name}");
     check_secret(&field, name, value)?;
     if SECRET_HEADERS.iter().any(|secret| name.eq_ignore_ascii_case(secret)) {

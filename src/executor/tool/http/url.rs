@@ -3,7 +3,7 @@
 
 use super::super::render::Template;
 use crate::executor::template::is_template;
-use crate::executor::template::{Place, Scope};
+use crate::executor::template::{Escaping, Scope};
 use crate::outbound::{origin, strip_scheme};
 
 /// A url whose scheme is literal, known to parse.
@@ -29,8 +29,8 @@ impl UrlTemplate {
             return Err("must not contain credentials; put them in a header".to_owned());
         }
         Ok(Self {
-            origin: Template::compile(origin, Place::Authority)?,
-            rest: Template::compile(rest, Place::Url)?,
+            origin: Template::compile(origin, Escaping::Authority)?,
+            rest: Template::compile(rest, Escaping::Url)?,
             has_templates: is_template(source),
             is_host_open: is_template(origin),
         })

@@ -96,7 +96,7 @@ impl Cluster {
                 0..2 => self.kill(index),
                 2..4 => self.pause(index, rng),
                 4..7 => self.publish_in_a_transaction(rng),
-                7..12 => self.look_behind(index, rng),
+                7..12 => self.poll_tail(index, rng),
                 12..20 => self.act_on_a_failing_store(index, rng),
                 20..45 => self.act_while_others_do(index, rng),
                 _ => self.act(index, rng),
@@ -137,7 +137,7 @@ impl Cluster {
         let of = [Call::ALL, Call::WRITES, &[Call::Append], &[Call::Read], &[Call::Recover]][rng.below(5)];
         self.disk.set(Fault::At { of, first: 1 + rng.below(6) as u64, more: rng.below(3) as u64 });
         match rng.below(3) {
-            0 => self.look_behind(index, rng),
+            0 => self.poll_tail(index, rng),
             _ => self.act_while_others_do(index, rng),
         }
         self.beat(rng);
@@ -177,12 +177,12 @@ impl Cluster {
     }
 
     /// A node finds out what others have written: at once, or it is told later.
-    fn look_behind(&self, index: usize, rng: &mut Rng) {
+    fn poll_tail(&self, index: usize, rng: &mut Rng) {
         let mut node = lock(&self.nodes[index]);
         if node.is_paused(&lock(&self.model)) {
             return;
         }
-        let found = node.look_behind(rng);
+        let found = node.poll_tail(rng);
         match rng.one_in(3) {
             true => node.channel.extend(found),
             false => self.handle(&mut node, found),
@@ -228,7 +228,7 @@ impl Cluster {
         }
         let batch = std::mem::take(&mut node.channel);
         self.handle(&mut node, batch);
-        let found = node.look_behind(rng);
+        let found = node.poll_tail(rng);
         self.handle(&mut node, found);
     }
 

@@ -44,7 +44,7 @@ impl Node {
     /// Learns what others have written.
     fn look(&mut self) -> Outcome {
         let standings = self.bench.journal.standings().all();
-        let followed = self.tail.behind(&standings, usize::MAX).expect("it can be read");
+        let followed = self.tail.changes_since(&standings, usize::MAX).expect("it can be read");
         self.bench.handle(vec![Command::Follow(followed)])
     }
 
@@ -396,7 +396,7 @@ fn a_project_that_the_store_has_forgotten_is_behind_once() {
     disk.replace(MemoryStore::new());
     one.look();
     let standings = one.bench.journal.standings().all();
-    assert!(one.tail.behind(&standings, usize::MAX).expect("it can be read").is_empty(), "{standings:?}");
+    assert!(one.tail.changes_since(&standings, usize::MAX).expect("it can be read").is_empty(), "{standings:?}");
 }
 
 #[test]

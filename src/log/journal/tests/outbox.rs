@@ -3,7 +3,7 @@
 use super::*;
 use crate::log::fake_engine::TTL_MS;
 use crate::log::faulty::{Call, Disk, Fault};
-use crate::log::store::{DueTimes, Flow, Place, Store};
+use crate::log::store::{DueTimes, Flow, PlaceInRun, Store};
 use crate::log::{DuePage, MemoryStore, OutboxChange, WantedDue, WebhookFilter, Webhooks};
 use crate::model::Notable;
 
@@ -91,7 +91,7 @@ fn what_is_due_is_kept_with_the_last_message_or_not_at_all() {
         let count = |messages: &mut u32, rows: &mut u32| {
             disk.look(|store| {
                 let read = crate::log::store::History::messages(store, &p(), 0, None, &mut |message| {
-                    *messages += u32::from(message.place == Place::Last);
+                    *messages += u32::from(message.place == PlaceInRun::Last);
                     Flow::More
                 });
                 assert_eq!(read, Ok(()));
@@ -145,7 +145,7 @@ fn what_became_of_it_is_kept() {
     bench.end("r2", completed());
     let ids: Vec<_> = bench.due("w", 1000).events.iter().map(|event| event.id).collect();
     let next_at = bench.now.wall.plus_millis(500);
-    let changes = vec![OutboxChange::Settled(ids[0]), OutboxChange::PutOff { id: ids[1], attempts: 1, next_at }];
+    let changes = vec![OutboxChange::Done(ids[0]), OutboxChange::PutOff { id: ids[1], attempts: 1, next_at }];
     assert!(matches!(bench.ask(Command::Outbox { changes, reply: reply_to(0) }), Answer::Noted));
     let page = bench.due("w", 1000);
     assert_eq!((page.events.len(), page.next_at, page.waiting), (0, Some(next_at), 1));
@@ -154,7 +154,7 @@ fn what_became_of_it_is_kept() {
     assert_eq!((page.events.len(), page.events[0].attempts, page.next_at), (1, 1, None));
 
     disk.set(Fault::Always(Call::WRITES));
-    let changes = vec![OutboxChange::Settled(ids[1])];
+    let changes = vec![OutboxChange::Done(ids[1])];
     let answer = bench.ask(Command::Outbox { changes, reply: reply_to(0) });
     assert!(matches!(answer, Answer::Refused(Refusal::StoreUnavailable)), "{answer:?}");
 }
@@ -167,7 +167,7 @@ fn what_is_too_much_for_a_webhook_is_given_up_and_counted() {
         bench.end(run, completed());
     }
     assert_eq!(bench.told_to("w"), ["r3", "r4"]);
-    assert_eq!(bench.journal.held().held().webhooks_dropped, 2);
+    assert_eq!(bench.journal.work().gauges().webhooks_dropped, 2);
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn projects_that_held_nothing_any_more_filled_the_limit_for_good() {
     bench.wait_ms(2 * DAY_MS);
     let outcome = bench.handle(Vec::new());
     let held = outcome.deliveries.iter().find_map(|delivery| match delivery {
-        Delivery::Worked(work) => Some(work.held().projects),
+        Delivery::Worked(work) => Some(work.gauges().projects),
         _ => None,
     });
     assert_eq!(held, Some(0), "it is told: {outcome:?}");

@@ -57,7 +57,7 @@ fn retold(start: &mut StartingPosition) -> Retold {
     *start.retold.take().expect("it is told the run so far")
 }
 
-fn bytes_behind(told: &[(u64, Vec<u8>)], after: u64) -> Vec<u8> {
+fn bytes_after(told: &[(u64, Vec<u8>)], after: u64) -> Vec<u8> {
     told.iter().filter(|(seq, _)| *seq > after).flat_map(|(_, bytes)| bytes.clone()).collect()
 }
 
@@ -79,10 +79,10 @@ fn a_run_is_told_the_same_from_any_position_and_in_pieces_of_any_size() {
                 assert_eq!(page.has_last, page.up_to >= told[4].0);
                 at = page.up_to;
             }
-            assert_eq!(bytes, bytes_behind(&told, after), "behind {after}, {bytes_max} bytes");
+            assert_eq!(bytes, bytes_after(&told, after), "behind {after}, {bytes_max} bytes");
         }
         bench.journal.lookup = Lookup::default();
-        assert_eq!(bench.row(1, after, usize::MAX).bytes, bytes_behind(&told, after), "folded anew behind {after}");
+        assert_eq!(bench.row(1, after, usize::MAX).bytes, bytes_after(&told, after), "folded anew behind {after}");
     }
 }
 
@@ -100,7 +100,7 @@ fn whoever_comes_brings_along_what_those_who_watch_lack_and_nothing_comes_twice(
     let next = bench.row(1, 0, usize::MAX);
     assert_eq!((next.after, next.up_to), (2, 3), "what the channel was told meanwhile is not told again");
     let told = bench.told(1);
-    assert_eq!([row.bytes, next.bytes].concat(), bytes_behind(&told, 0));
+    assert_eq!([row.bytes, next.bytes].concat(), bytes_after(&told, 0));
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_long_run_is_folded_in_several_looks() {
     bench.journal.lookup = Lookup::default();
     assert_eq!(bench.retold("r", None).after, said as u64 + 1);
     let Answer::Page(page) = bench.page_of_format(1, 1400, usize::MAX) else { panic!("no page") };
-    assert_eq!(*page.bytes, *bytes_behind(&told, 1400));
+    assert_eq!(*page.bytes, *bytes_after(&told, 1400));
 }
 
 #[test]

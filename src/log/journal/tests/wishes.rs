@@ -36,7 +36,7 @@ impl Node {
     /// Learns what others have written, and what came of wishes.
     fn look(&mut self) -> Outcome {
         let standings = self.bench.journal.standings().all();
-        let followed = self.tail.behind(&standings, usize::MAX).expect("it can be read");
+        let followed = self.tail.changes_since(&standings, usize::MAX).expect("it can be read");
         let wishes = self.wishes();
         self.bench.handle(vec![Command::Follow(followed), Command::Wishes(wishes)])
     }
@@ -219,7 +219,7 @@ fn a_wish_whose_run_ended_before_anyone_read_it_is_answered_so() {
     one.bench.say("r", vec![completed()]);
     // The store tells of a run that has ended without an answer by an empty one.
     let id = other.bench.journal.waiting_wishes().all()[0];
-    let wishes = Wishes { open: Vec::new(), settled: vec![(id, Arc::from([].as_slice()))] };
+    let wishes = Wishes { open: Vec::new(), answered: vec![(id, Arc::from([].as_slice()))] };
     let ended = refused(Refusal::Steering(SteeringError::RunEnded));
     assert_eq!(shown(other.bench.handle(vec![Command::Wishes(wishes)])), [(1, ended)]);
 }
@@ -300,7 +300,7 @@ fn a_wish_that_comes_while_its_node_ends_is_left_for_the_next() {
     other.bench.handle(vec![steer("r", None, 0, 1), steer("r", None, 1, 2)]);
     let wishes = one.wishes();
     let ids = orders(
-        &one.bench.handle(vec![Command::Wishes(Wishes { open: vec![wishes.open[0].clone()], settled: vec![] })]),
+        &one.bench.handle(vec![Command::Wishes(Wishes { open: vec![wishes.open[0].clone()], answered: vec![] })]),
     );
     one.bench.handle(vec![Command::Records(says(ids[0], Err(SteeringError::ShuttingDown)))]);
     one.bench.handle(vec![Command::ExecutorEnded]);
@@ -321,7 +321,7 @@ fn a_wish_for_a_run_that_this_node_does_not_have_so_far_is_left() {
         wish: wish.into(),
     };
     let grant =
-        |node: &mut Node, row| node.bench.handle(vec![Command::Wishes(Wishes { open: vec![row], settled: vec![] })]);
+        |node: &mut Node, row| node.bench.handle(vec![Command::Wishes(Wishes { open: vec![row], answered: vec![] })]);
     let good = serde_json::to_vec(
         &json!({"by": "ann", "key": null, "claimed": null, "fingerprints": [vec![0; 32], vec![0; 32]],
         "what": {"kind": "decide", "step": "a", "choice": "approve", "payload": null}}),

@@ -89,12 +89,12 @@ impl History for Contents {
     }
 
     fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError> {
-        let size = |(attempt, output): &(u32, HeldOutput)| {
+        let size = |(attempt, output): &(u32, OutputContent)| {
             let length = |stream| output.stream(stream).len() as u64;
             let [stdout, stderr, text] = [OutputStream::Stdout, OutputStream::Stderr, OutputStream::Text].map(length);
             StoredOutput { attempt: *attempt, stdout, stderr, text }
         };
-        Ok(self.held_output(number, step).map(size))
+        Ok(self.output(number, step).map(size))
     }
 
     fn output_bytes(
@@ -105,14 +105,14 @@ impl History for Contents {
         range: Range<u64>,
         to: &mut Vec<u8>,
     ) -> Result<(), StoreError> {
-        if let Some((_, output)) = self.held_output(number, step) {
+        if let Some((_, output)) = self.output(number, step) {
             to.extend_from_slice(part(output.stream(stream), range));
         }
         Ok(())
     }
 
     fn whole_length(&self, number: RunNumber, step: &StepId) -> Result<Option<u64>, StoreError> {
-        let whole = self.held_output(number, step).and_then(|(_, output)| output.whole.as_ref());
+        let whole = self.output(number, step).and_then(|(_, output)| output.whole.as_ref());
         Ok(whole.map(|json| json.len() as u64))
     }
 
@@ -123,7 +123,7 @@ impl History for Contents {
         range: Range<u64>,
         to: &mut Vec<u8>,
     ) -> Result<(), StoreError> {
-        if let Some(json) = self.held_output(number, step).and_then(|(_, output)| output.whole.as_ref()) {
+        if let Some(json) = self.output(number, step).and_then(|(_, output)| output.whole.as_ref()) {
             to.extend_from_slice(part(json, range));
         }
         Ok(())

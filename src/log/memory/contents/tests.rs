@@ -1,7 +1,7 @@
 //! What only the memory store has to get right.
 
 use super::*;
-use crate::log::store::{Place, message_weight};
+use crate::log::store::{PlaceInRun, message_weight};
 use crate::log::testing::{KEEP_ALL, at, created, ended, key, listed, message, number, project, seqs_of_run};
 
 const WALL: Timestamp = Timestamp::from_millis(7);
@@ -20,14 +20,14 @@ fn trimmed(writes: &[Write], retention: Retention, now: u64) -> Contents {
 #[test]
 fn runs_that_have_not_ended_take_no_place_of_those_that_have() {
     let writes =
-        [created(1, 0), created(2, 0), created(3, 0), message(1, 5, Some(number(3)), Place::Last), ended(3, 1)];
+        [created(1, 0), created(2, 0), created(3, 0), message(1, 5, Some(number(3)), PlaceInRun::Last), ended(3, 1)];
     let store = trimmed(&writes, Retention { runs: 1, ..KEEP_ALL }, 10);
     assert_eq!(listed(&store), [3, 2, 1]);
 }
 
 #[test]
 fn an_old_run_that_goes_on_does_not_keep_others_from_ageing() {
-    let writes = [created(1, 0), created(2, 0), message(1, 5, Some(number(2)), Place::Last), ended(2, 1)];
+    let writes = [created(1, 0), created(2, 0), message(1, 5, Some(number(2)), PlaceInRun::Last), ended(2, 1)];
     let store = trimmed(&writes, Retention { age_ms: 10, ..KEEP_ALL }, 100);
     assert_eq!(listed(&store), [1]);
 }
@@ -36,7 +36,7 @@ fn an_old_run_that_goes_on_does_not_keep_others_from_ageing() {
 fn what_runs_take_is_made_room_for_by_runs_not_by_messages() {
     let mut writes = vec![];
     for n in 1..=4 {
-        writes.extend([created(n, 10_000), message(n, n, Some(number(n)), Place::Last), ended(n, n)]);
+        writes.extend([created(n, 10_000), message(n, n, Some(number(n)), PlaceInRun::Last), ended(n, n)]);
     }
     let store = trimmed(&writes, Retention { bytes: 25_000, ..KEEP_ALL }, 10);
     assert_eq!(listed(&store), [4, 3]);
@@ -46,13 +46,13 @@ fn what_runs_take_is_made_room_for_by_runs_not_by_messages() {
 #[test]
 fn a_run_that_has_not_ended_can_be_folded_again_whatever_was_trimmed() {
     let run = Some(number(1));
-    let places = [Place::First, Place::Turn, Place::Middle, Place::Turn, Place::Middle];
+    let places = [PlaceInRun::First, PlaceInRun::Turn, PlaceInRun::Middle, PlaceInRun::Turn, PlaceInRun::Middle];
     let mut writes = vec![created(1, 0)];
     writes.extend((1..).zip(places).map(|(seq, place)| message(seq, seq, run, place)));
     let mut store = trimmed(&writes, Retention { messages: 1, ..KEEP_ALL }, 10);
     assert_eq!(seqs_of_run(&store, 1), [1, 2, 4, 5]);
 
-    let end = [message(6, 6, run, Place::Last), message(7, 7, None, Place::Middle), ended(1, 6)];
+    let end = [message(6, 6, run, PlaceInRun::Last), message(7, 7, None, PlaceInRun::Middle), ended(1, 6)];
     assert_eq!(store.append(&[], &end, WALL), Ok(()));
     trim(&mut store, &Retention { messages: 1, ..KEEP_ALL }, 10);
     assert_eq!(seqs_of_run(&store, 1), [1, 6]);
@@ -64,10 +64,10 @@ fn the_order_of_messages_does_not_grow_behind_a_message_of_a_quiet_project() {
     let quiet = ProjectId::parse("quiet").expect("an id");
     let json: Arc<[u8]> = b"{}".as_slice().into();
     let at = Timestamp::from_millis(1);
-    let first = StoredMessage { seq: 1, at, run: None, place: Place::Middle, json };
+    let first = StoredMessage { seq: 1, at, run: None, place: PlaceInRun::Middle, json };
     let mut store = trimmed(&[Write::Message(first, quiet)], KEEP_ALL, 10);
     for seq in 1..=10_000 {
-        assert_eq!(store.append(&[], &[message(seq, 1, None, Place::Middle)], WALL), Ok(()));
+        assert_eq!(store.append(&[], &[message(seq, 1, None, PlaceInRun::Middle)], WALL), Ok(()));
         trim(&mut store, &Retention { messages: 10, ..KEEP_ALL }, 10);
     }
     assert_eq!(store.projects.iter().map(|log| log.messages.len()).sum::<usize>(), 11);

@@ -21,7 +21,7 @@ impl Contents {
             }
             Write::OutputsKept { number, of, steps } => self.keep_outputs(*number, *of, steps),
             // The last of these are of stores that are shared alone.
-            Write::Ticket(_) | Write::Wish(_) | Write::WishSettled { .. } | Write::Drained(_) => {}
+            Write::Ticket(_) | Write::Wish(_) | Write::WishAnswered { .. } | Write::Drained(_) => {}
             Write::Outbox(change) => self.outbox.change(change),
             Write::Plan(change) => self.plans.change(change),
             Write::Item { number, step, item, row } => self.write_item(*number, step, *item, row),
@@ -83,7 +83,7 @@ impl Contents {
         let log = &mut self.projects[run.project as usize];
         run.kept.retain(|message| message.place.outlasts_floor(true));
         let held = run.seqs.iter().filter_map(|&seq| log.message(seq));
-        let outer = held.filter(|message| matches!(message.place, Place::First | Place::Last));
+        let outer = held.filter(|message| matches!(message.place, PlaceInRun::First | PlaceInRun::Last));
         ended.outer_bytes = run.kept.iter().chain(outer).map(StoredMessage::weight).sum();
         log.ended.insert(number);
         self.run_bytes += ended.weight();
@@ -141,7 +141,7 @@ impl Contents {
         }
         if *of_attempt != attempt {
             self.run_bytes -= output.weight();
-            (*of_attempt, *output) = (attempt, HeldOutput::default());
+            (*of_attempt, *output) = (attempt, OutputContent::default());
         }
         let piece = match stream {
             OutputStream::Stdout => &mut output.stdout,

@@ -101,8 +101,8 @@ fn a_restart_of_the_engine_is_survived_by_every_connection() {
         append_here(&mut store, &messages([n])).expect("kept");
         lease.beat().or_else(|_| lease.beat()).expect("it is alive");
         let standing = Standing { project: project(), newest: n - 1, revision: 0 };
-        let behind = tail.behind(&[standing], 1000).expect("readable");
-        assert_eq!(behind[0].messages.len(), 1);
+        let changes = tail.changes_since(&[standing], 1000).expect("readable");
+        assert_eq!(changes[0].messages.len(), 1);
         let mut newest = 0;
         let look = reader.look(&mut |history| {
             newest = history.newest(&project())?;

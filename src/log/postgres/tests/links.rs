@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
+use super::super::address::DatabaseAddress;
 use super::super::connection::{Connection, Step, Together};
 use super::super::failure::Failure;
-use super::super::place::PostgresPlace;
 use super::*;
 
 fn connection(url: &str, call_max: Duration) -> Connection {
-    let place = PostgresPlace::parse(url, call_max).unwrap_or_else(|error| panic!("{error}"));
-    Connection::new(place.into(), call_max).expect("a runtime")
+    let address = DatabaseAddress::parse(url, call_max).unwrap_or_else(|error| panic!("{error}"));
+    Connection::new(address.into(), call_max).expect("a runtime")
 }
 
 #[test]

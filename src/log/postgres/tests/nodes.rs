@@ -124,7 +124,7 @@ fn store_of(url: &str) -> Box<PostgresStore> {
 fn the_runs_of_a_node_that_is_gone_are_one_others_and_nobody_elses() {
     let Some((engine, url)) = database() else { return };
     let (mut gone, mut gones_lease, _) = node(&url);
-    assert_eq!(append_here(&mut gone, &[created(1, 5), message(1, 1, Some(number(1)), Place::First)]), Ok(()));
+    assert_eq!(append_here(&mut gone, &[created(1, 5), message(1, 1, Some(number(1)), PlaceInRun::First)]), Ok(()));
     let (one, mut ones_lease, _) = node(&url);
     let (other, mut others_lease, _) = node(&url);
     let is_foreign = |store: &PostgresStore| {
@@ -139,7 +139,7 @@ fn the_runs_of_a_node_that_is_gone_are_one_others_and_nobody_elses() {
     assert_eq!(others_lease.beat(), Ok(Beat { taken_over: vec![], nodes: 2, dead: 0 }));
     assert_eq!((is_foreign(&one), is_foreign(&other)), (vec![false], vec![true]));
     assert_eq!((gones_lease.beat(), gones_lease.renew()), (Err(BeatError::Fenced), Err(BeatError::Fenced)));
-    let last = [message(2, 2, Some(number(1)), Place::Last), ended(1, 2)];
+    let last = [message(2, 2, Some(number(1)), PlaceInRun::Last), ended(1, 2)];
     assert_eq!(append_here(&mut gone, &last), Err(AppendError::Fenced));
 }
 
@@ -365,7 +365,8 @@ fn a_trim_that_takes_long_goes_on_the_next_time() {
     let projects = ["a", "b", "c"].map(|name| ProjectId::parse(name).expect("an id"));
     for project in &projects {
         let json: Arc<[u8]> = b"{}"[..].into();
-        let message = |seq| StoredMessage { seq, at: at(7).age, run: None, place: Place::Middle, json: json.clone() };
+        let message =
+            |seq| StoredMessage { seq, at: at(7).age, run: None, place: PlaceInRun::Middle, json: json.clone() };
         let writes: Vec<_> = (1..=3).map(|seq| Write::Message(message(seq), project.clone())).collect();
         let head = Head { project: project.clone(), newest: 0, revision: 0 };
         append(&mut store, head, &writes).expect("kept");
@@ -417,7 +418,7 @@ fn what_a_run_said_stayed_for_ever_where_it_ended_while_it_was_swept() {
     let Some((engine, url)) = database() else { return };
     let mut store = node(&url).0;
     let said = |seq, place| message(seq, 5, Some(number(1)), place);
-    let begins = [created(1, 5), said(1, Place::First), said(2, Place::Turn), said(3, Place::Turn)];
+    let begins = [created(1, 5), said(1, PlaceInRun::First), said(2, PlaceInRun::Turn), said(3, PlaceInRun::Turn)];
     append_here(&mut store, &begins).expect("kept");
     // The end is on its way, and holds the project: the sweep has removed its rows, and waits for it.
     let mut ending = engine.session(&url);
@@ -485,7 +486,7 @@ fn a_text_may_hold_anything_that_json_does() {
     let mut store = node(&url).0;
     let json = "{\"nul\":\"\\u0000\",\"half\":\"\\ud800\",\"emoji\":\"\u{1F600}\"}".as_bytes();
     let message =
-        StoredMessage { seq: 1, at: Timestamp::default(), run: None, place: Place::Middle, json: json.into() };
+        StoredMessage { seq: 1, at: Timestamp::default(), run: None, place: PlaceInRun::Middle, json: json.into() };
     let name = "k\u{0}\u{1F600}".to_owned();
     let (fingerprint, answer) = ([0; 32], Arc::<[u8]>::from([0, 255]));
     let row = KeyRow { project: project(), name, at: Timestamp::default(), fingerprint, answer };

@@ -26,12 +26,12 @@ fn what_is_behind_is_told_in_fair_parts_and_in_order() {
     append_here(&mut store, &messages(1..=10)).expect("kept");
     let other = ProjectId::parse("q").expect("an id");
     assert_eq!(
-        tail.behind(&[standing(10, 0), Standing { project: other.clone(), newest: 0, revision: 0 }], 1000),
+        tail.changes_since(&[standing(10, 0), Standing { project: other.clone(), newest: 0, revision: 0 }], 1000),
         Ok(vec![])
     );
     let seqs = |tail: &mut PostgresTail, newest, bytes_max| {
-        let behind = tail.behind(&[standing(newest, 0)], bytes_max).expect("readable");
-        behind.iter().flat_map(|it| &it.messages).map(|message| message.seq).collect::<Vec<_>>()
+        let changes = tail.changes_since(&[standing(newest, 0)], bytes_max).expect("readable");
+        changes.iter().flat_map(|it| &it.messages).map(|message| message.seq).collect::<Vec<_>>()
     };
     let weight = crate::log::store::message_weight(b"{}") as usize;
     assert_eq!(seqs(&mut tail, 2, 1_000_000), (3..=10).collect::<Vec<_>>());
@@ -39,11 +39,11 @@ fn what_is_behind_is_told_in_fair_parts_and_in_order() {
     assert_eq!(seqs(&mut tail, 2, 0), [3], "one at least");
     store.trim(&Retention { messages: 3, ..KEEP_ALL }, at(20_000)).expect("it does not fail");
     assert_eq!(seqs(&mut tail, 7, 1_000_000), [8, 9, 10]);
-    let behind = tail.behind(&[standing(2, 0)], 1000).expect("readable");
-    assert!(behind.len() == 1 && behind[0].messages.is_empty(), "they are gone: {behind:?}");
+    let changes = tail.changes_since(&[standing(2, 0)], 1000).expect("readable");
+    assert!(changes.len() == 1 && changes[0].messages.is_empty(), "they are gone: {changes:?}");
     append_here(&mut store, &[created(1, 5)]).expect("kept");
-    let behind = tail.behind(&[standing(10, 0)], 1000).expect("readable");
-    assert_eq!((behind[0].revision, behind[0].messages.len()), (1, 0));
+    let changes = tail.changes_since(&[standing(10, 0)], 1000).expect("readable");
+    assert_eq!((changes[0].revision, changes[0].messages.len()), (1, 0));
 }
 
 #[test]
@@ -92,12 +92,12 @@ fn a_wish_reaches_the_runs_node_and_its_answer_the_one_that_asked() {
     assert_eq!(owners_tail.wishes(&[]).map(|it| it.open), Ok(vec![wish(1), wish(2)]));
     let waiting = [wish(1).id, wish(2).id];
     let found = askers_tail.wishes(&waiting).expect("readable");
-    assert!(found.open.is_empty() && found.settled.is_empty(), "{found:?}");
+    assert!(found.open.is_empty() && found.answered.is_empty(), "{found:?}");
     let answer: Arc<[u8]> = b"yes"[..].into();
-    let settled = Write::WishSettled { id: wish(1).id, answer: answer.clone() };
-    append_here(&mut owner, &[settled, message(1, 1, Some(number(2)), Place::Last), ended(2, 1)]).expect("kept");
+    let answered = Write::WishAnswered { id: wish(1).id, answer: answer.clone() };
+    append_here(&mut owner, &[answered, message(1, 1, Some(number(2)), PlaceInRun::Last), ended(2, 1)]).expect("kept");
     assert_eq!(owners_tail.wishes(&[]).map(|it| it.open), Ok(vec![]));
-    let mut found = askers_tail.wishes(&waiting).expect("readable").settled;
+    let mut found = askers_tail.wishes(&waiting).expect("readable").answered;
     found.sort_by_key(|(id, _)| *id);
     assert_eq!(found, [(wish(1).id, answer), (wish(2).id, Arc::default())], "of a run that has ended it is empty");
 }

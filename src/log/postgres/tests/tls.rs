@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use super::super::address::DatabaseAddress;
 use super::super::connection::Connection;
-use super::super::place::PostgresPlace;
 use super::super::testing::{SEED, SETTINGS};
 use super::*;
 
@@ -184,9 +184,9 @@ fn a_server_that_says_nothing_once_tls_has_begun_is_given_up() {
         }
     });
     let call_max = Duration::from_millis(300);
-    let place = PostgresPlace::parse(&format!("postgres://u@{address}/d?sslmode=require"), call_max);
-    let place = place.unwrap_or_else(|error| panic!("{error}"));
-    let mut conn = Connection::new(place.into(), call_max).expect("a runtime");
+    let address = DatabaseAddress::parse(&format!("postgres://u@{address}/d?sslmode=require"), call_max);
+    let address = address.unwrap_or_else(|error| panic!("{error}"));
+    let mut conn = Connection::new(address.into(), call_max).expect("a runtime");
     assert_eq!(conn.ensure().expect_err("nobody answers").to_string(), "no answer within the time limit");
 }
 

@@ -92,7 +92,7 @@ fn a_directory_of_format_1_is_gone_on_with() {
     let week = 7 * 24 * 60 * 60 * 1000;
     trim(&mut store, Retention { age_ms: week, ..KEEP_ALL }, newest_at + 1000);
     assert_eq!(seqs(&store).len(), 12, "nothing ages while no server runs");
-    commit(&mut store, &[message(13, newest_at + 5000, None, Place::Middle)]);
+    commit(&mut store, &[message(13, newest_at + 5000, None, PlaceInRun::Middle)]);
     trim(&mut store, Retention { age_ms: week, runs: 0, ..KEEP_ALL }, newest_at + week + 2500);
     assert_eq!((seqs(&store), listed(&store)), (vec![13], vec![]));
 }
@@ -113,7 +113,7 @@ fn a_directory_of_format_2_is_gone_on_with() {
         let ends = |n| store.ends(number(n)).expect("readable").map(|ends| (ends.first, ends.last));
         assert_eq!((ends(1), ends(2)), (Some((Some(1), Some(6))), Some((Some(7), None))));
         let places: Vec<_> = read(&store, &project(), 0, Some(number(2))).iter().map(|message| message.place).collect();
-        assert_eq!((places[0], places[1..].iter().all(|place| *place == Place::Turn)), (Place::First, true));
+        assert_eq!((places[0], places[1..].iter().all(|place| *place == PlaceInRun::Turn)), (PlaceInRun::First, true));
         let text =
             |bytes: Option<std::sync::Arc<[u8]>>| String::from_utf8_lossy(&bytes.expect("it is kept")).into_owned();
         assert!(text(store.document(number(1)).expect("readable")).contains("9007199254740993"));
@@ -122,7 +122,7 @@ fn a_directory_of_format_2_is_gone_on_with() {
         assert!(store.key(&project(), "kk").expect("readable").is_some());
     }
     let mut store = open(&directory, 1000).0;
-    commit(&mut store, &[message(22, 3000, Some(number(2)), Place::Last), ended(2, 22)]);
+    commit(&mut store, &[message(22, 3000, Some(number(2)), PlaceInRun::Last), ended(2, 22)]);
     assert_eq!((seqs_of_run(&store, 2), count(&store, "outlasting")), (vec![7, 22], 0));
     trim(&mut store, NONE, 1_000_000);
     let totals = store.conn.query_row(sql::TOTALS, [], |row| Ok((row.get(0)?, row.get(1)?)));
@@ -144,7 +144,7 @@ fn a_directory_of_format_3_is_gone_on_with() {
         assert_eq!(store.outbox(), Ok(Vec::new()), "nothing was to be told");
     }
     let mut store = open(&directory, 1000).0;
-    commit(&mut store, &[message(14, 3000, Some(number(2)), Place::Last), ended(2, 14)]);
+    commit(&mut store, &[message(14, 3000, Some(number(2)), PlaceInRun::Last), ended(2, 14)]);
     assert_eq!(seqs_of_run(&store, 2), [7, 8, 9, 14]);
 }
 

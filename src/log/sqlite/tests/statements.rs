@@ -18,7 +18,7 @@ const STATEMENTS: &[&str] = &[
     sql::DROP_OUTLASTING,
     sql::OPEN_RUN,
     sql::OPEN_RUNS_OF,
-    sql::RUN_PLACE,
+    sql::RUN_EXTENT,
     sql::STATE,
     sql::END_RUN,
     sql::RUN,

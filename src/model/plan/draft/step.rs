@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{DELAY_MS_MAX, DESCRIPTION_CHARS_MAX, ESTIMATE_MS_MAX, NAME_CHARS_MAX, TIMEOUT_MS_MAX};
 use crate::model::StepId;
-use crate::model::plan::fields::{Fields, Place};
+use crate::model::plan::fields::{Fields, Location};
 use crate::model::plan::{Backoff, RetryOn, RetryPolicy, Step, for_each};
 
 /// The longest title of a step, in characters. Every progress message carries it.
@@ -55,15 +55,15 @@ fn read_condition<'a>(fields: &mut Fields<'a, '_>) -> Option<&'a str> {
 fn read_retry_on(step: &mut Fields<'_, '_>) -> Option<Arc<RetryOn>> {
     // What is wrong with the policy itself is said where the rest of it is read.
     let object = step.value("retryPolicy")?.as_object()?;
-    let place = Place { inside: Some("retryPolicy"), ..step.place };
-    RetryOn::read(&mut Fields { object, place, issues: step.issues }).map(Arc::new)
+    let location = Location { inside: Some("retryPolicy"), ..step.location };
+    RetryOn::read(&mut Fields { object, location, issues: step.issues }).map(Arc::new)
 }
 
 fn read_retry_policy(mut step: Fields<'_, '_>) -> RetryPolicy {
     let default = RetryPolicy::default();
     let Some(object) = step.object("retryPolicy") else { return default };
-    let place = Place { inside: Some("retryPolicy"), ..step.place };
-    let mut fields = Fields { object, place, issues: step.issues };
+    let location = Location { inside: Some("retryPolicy"), ..step.location };
+    let mut fields = Fields { object, location, issues: step.issues };
     if fields.value("maxRetries").is_none() {
         fields.report("maxRetries", format_args!("is required and must be an integer from 0 to {RETRIES_MAX}"));
     }

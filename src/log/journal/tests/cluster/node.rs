@@ -131,16 +131,16 @@ impl Node {
     }
 
     /// What others have written to what it follows, and what is to be numbered.
-    pub(super) fn look_behind(&mut self, rng: &mut Rng) -> Vec<Command> {
+    pub(super) fn poll_tail(&mut self, rng: &mut Rng) -> Vec<Command> {
         let standings = self.journal.standings().all();
         self.tail.messages_max = 1 + rng.below(4);
         let mut found = Vec::new();
-        let Ok(followed) = self.tail.behind(&standings, 0) else { return found };
+        let Ok(followed) = self.tail.changes_since(&standings, 0) else { return found };
         if !followed.is_empty() {
             found.push(Command::Follow(followed));
         }
         match self.tail.wishes(&self.journal.waiting_wishes().all()) {
-            Ok(wishes) if !wishes.open.is_empty() || !wishes.settled.is_empty() => found.push(Command::Wishes(wishes)),
+            Ok(wishes) if !wishes.open.is_empty() || !wishes.answered.is_empty() => found.push(Command::Wishes(wishes)),
             _ => {}
         }
         // More than one may take it on itself.

@@ -7,9 +7,9 @@ const DEFAULT: &str = "default";
 
 /// Paths of keys with what set them last: `stepcast.toml:3`, `STEPCAST_LISTEN`, `--listen`.
 #[derive(Debug, Default)]
-pub(super) struct Places(BTreeMap<&'static str, String>);
+pub(super) struct Provenance(BTreeMap<&'static str, String>);
 
-impl Places {
+impl Provenance {
     /// The setting at `path` was set here. What comes later beats what came before.
     pub(super) fn note(&mut self, path: &'static str, place: &str) {
         self.0.insert(path, place.to_owned());

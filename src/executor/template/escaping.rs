@@ -1,4 +1,4 @@
-//! The place of a text with templates, which determines how inserted values are encoded or restricted.
+//! How values are encoded or restricted when they are inserted into a text with templates.
 
 use std::borrow::Cow;
 
@@ -7,9 +7,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 /// What stands unencoded in a url's path and query: the unreserved characters of RFC 3986.
 const URL_ENCODED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Where a text goes.
+/// What the text is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum Escaping {
     /// Anywhere: values stay as they are.
     Text,
     /// A url's path and query: values are percent-encoded, so that none adds a segment or a parameter.
@@ -20,7 +20,7 @@ pub enum Place {
     FileName,
 }
 
-impl Place {
+impl Escaping {
     /// A value's text as it may stand here.
     ///
     /// # Errors

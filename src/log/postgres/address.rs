@@ -15,8 +15,8 @@ const PASSWORD_VARIABLE: &str = "PGPASSWORD";
 /// How long a connection is silent before the system asks whether the other side is there.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
 
-/// Where the engine is, as a url has it. Shown without its password.
-pub(super) struct PostgresPlace {
+/// The database that a URL names. Shown without its password.
+pub(super) struct DatabaseAddress {
     config: Config,
     tls: Tls,
     /// The same without TLS, where that is no more than preferred.
@@ -24,7 +24,7 @@ pub(super) struct PostgresPlace {
     shown: String,
 }
 
-impl PostgresPlace {
+impl DatabaseAddress {
     /// Reads a url.
     pub(super) fn parse(url: &str, call_max: Duration) -> Result<Self, OpenError> {
         let (url, asked) = Asked::taken_from(url)?;
@@ -102,7 +102,7 @@ fn is_of_tls(error: &Error) -> bool {
     std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<TlsError>)
 }
 
-impl fmt::Debug for PostgresPlace {
+impl fmt::Debug for DatabaseAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.shown)
     }
@@ -124,24 +124,24 @@ mod tests {
 
     #[test]
     fn a_host_that_does_not_answer_leaves_time_for_the_others() {
-        let place = |url: &str| PostgresPlace::parse(url, Duration::from_secs(6)).expect("a url");
-        let several = place("postgres://a,b/x");
-        let timeout = |place: &PostgresPlace| place.config.get_connect_timeout().copied();
+        let parse = |url: &str| DatabaseAddress::parse(url, Duration::from_secs(6)).expect("a url");
+        let several = parse("postgres://a,b/x");
+        let timeout = |parse: &DatabaseAddress| parse.config.get_connect_timeout().copied();
         assert_eq!(timeout(&several), Some(Duration::from_secs(2)));
         assert_eq!(several.config.get_load_balance_hosts(), LoadBalanceHosts::Random);
-        assert_eq!(timeout(&place("postgres://a,b/x?connect_timeout=5")), Some(Duration::from_secs(5)), "its own");
-        assert_eq!(place("postgres://a/x").config.get_load_balance_hosts(), LoadBalanceHosts::Disable);
+        assert_eq!(timeout(&parse("postgres://a,b/x?connect_timeout=5")), Some(Duration::from_secs(5)), "its own");
+        assert_eq!(parse("postgres://a/x").config.get_load_balance_hosts(), LoadBalanceHosts::Disable);
     }
 
     #[test]
     fn a_socket_in_the_file_system_is_never_encrypted_and_an_address_is_the_name_of_its_certificate() {
-        let place = |url: &str| PostgresPlace::parse(url, Duration::from_secs(6)).expect("a url");
+        let parse = |url: &str| DatabaseAddress::parse(url, Duration::from_secs(6)).expect("a url");
         for url in ["postgres://%2Frun%2Fpostgresql/x?sslmode=require", "postgres:///x?host=/run&sslmode=require"] {
-            assert_eq!(place(url).config.get_ssl_mode(), SslMode::Disable, "{url}");
+            assert_eq!(parse(url).config.get_ssl_mode(), SslMode::Disable, "{url}");
         }
-        let mixed = place("postgres://%2Frun,db/x?sslmode=require");
+        let mixed = parse("postgres://%2Frun,db/x?sslmode=require");
         assert_eq!(mixed.config.get_ssl_mode(), SslMode::Require);
-        let address = place("postgres:///x?hostaddr=10.0.0.7&sslmode=require");
+        let address = parse("postgres:///x?hostaddr=10.0.0.7&sslmode=require");
         assert_eq!(address.config.get_hosts(), [Host::Tcp("10.0.0.7".to_owned())]);
     }
 }
