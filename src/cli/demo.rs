@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::args::Settings;
+use super::current::Current;
 use super::error::CommandError;
 use super::follow::{Envelope, Follower, Said, ServerUrl, Target};
 use super::logging;
@@ -43,7 +44,9 @@ pub(super) fn demo(settings: Settings) -> Result<ExitCode, CommandError> {
     let _ = logging::start(loaded.config.log.level.min(log::LevelFilter::Warn), Box::new(io::stderr()));
     let scratch = Scratch::new().map_err(|error| CommandError::io("create a working directory", &error))?;
     let server = start(loaded.config, has_address, &scratch)?;
-    stop_on_signal(server.stopper(), || (), Hangup::Asks)?;
+    let current = Current::default();
+    current.set(&server);
+    stop_on_signal(current, || (), Hangup::Asks)?;
     let address = server.addresses()[0];
     let project = ProjectId::parse(PROJECT).map_err(|error| CommandError::new(error.to_string()))?;
     if cfg!(feature = "dashboard") {

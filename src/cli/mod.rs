@@ -6,6 +6,7 @@ mod args;
 mod ask;
 mod check;
 mod config;
+mod current;
 mod decide;
 mod demo;
 mod doctor;

@@ -1,6 +1,7 @@
 //! Checks a plan before it runs: first its document, then everything that requires the tools and the templates. All
 //! problems are reported at once.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -272,9 +273,11 @@ fn resolve_references(draft: &mut Draft, mentions: Vec<Mention>) {
 }
 
 /// What the templates of a step's inputs may begin with.
-fn input_roots(step: &Step) -> Vec<&str> {
-    let of_item = step.for_each.iter().flat_map(|each| [&*each.name, INDEX_NAME]);
-    own_roots(step).iter().copied().chain(of_item).collect()
+fn input_roots(step: &Step) -> Cow<'_, [&str]> {
+    match &step.for_each {
+        None => own_roots(step).into(),
+        Some(each) => own_roots(step).iter().copied().chain([&*each.name, INDEX_NAME]).collect(),
+    }
 }
 
 /// What any template of a step may begin with.

@@ -352,11 +352,11 @@ impl<S: Socket> Server<S> {
         self.connections.take_passable()
     }
 
-    /// What another process has read of a connection, before it passed that on.
+    /// A connection was passed on by another process, which has read this of its next request.
     pub fn feed(&mut self, token: PollToken, input: &[u8], now: Now) {
         let Some(Owner::Connection(index)) = self.sockets.owner(token) else { return };
+        self.connections.feed(index as usize, input, now);
         if !input.is_empty() {
-            self.connections.feed(index as usize, input);
             self.serve_requests(index as usize, now);
         }
     }

@@ -47,6 +47,8 @@ pub(super) trait Control {
     fn wish(&self) -> Wish;
     /// How long work may take to stop before the streams are ended all the same.
     fn drain_max(&self) -> Duration;
+    /// Is nothing for webhooks on its way any more?
+    fn are_webhooks_told(&self) -> bool;
     /// What time it is.
     fn now(&self) -> Now;
     /// A turn of the loop has ended.
@@ -245,7 +247,8 @@ impl<C: Control> EventLoop<C> {
     fn hand_over(&mut self, drain: &mut Drain, now: Now) -> bool {
         let began_at = *drain.began_at.get_or_insert(now.mono);
         let is_late = now.mono >= began_at + self.control.drain_max();
-        if drain.ends_at.is_some() || !(self.server.is_drained() || is_late) {
+        let is_done = self.server.is_drained() && self.control.are_webhooks_told();
+        if drain.ends_at.is_some() || !(is_done || is_late) {
             return false;
         }
         self.listeners.close(self.poll.registry());

@@ -178,7 +178,16 @@ impl Stopper {
 
     /// Was it told to [stop](Self::stop)?
     pub(crate) fn is_told_to_stop(&self) -> bool {
-        matches!(Wish::of(self.wish.load(Ordering::SeqCst)), Wish::Drain | Wish::Stop)
+        matches!(self.wish(), Wish::Drain | Wish::Stop)
+    }
+
+    /// Was it told so twice?
+    pub(crate) fn is_told_to_hurry(&self) -> bool {
+        self.wish() == Wish::Stop
+    }
+
+    fn wish(&self) -> Wish {
+        Wish::of(self.wish.load(Ordering::SeqCst))
     }
 }
 
@@ -210,6 +219,7 @@ pub(super) struct LoopControl {
     pub(super) wish: Arc<AtomicU8>,
     pub(super) drain_max: Duration,
     pub(super) turns: Arc<AtomicU64>,
+    pub(super) courier: Option<CourierHandle>,
 }
 
 impl Wish {
@@ -225,6 +235,10 @@ impl Control for LoopControl {
 
     fn drain_max(&self) -> Duration {
         self.drain_max
+    }
+
+    fn are_webhooks_told(&self) -> bool {
+        self.courier.as_ref().is_none_or(CourierHandle::has_ended)
     }
 
     fn now(&self) -> Now {

@@ -142,6 +142,25 @@ impl Builder {
         self.start_over(|config| storage::open(config, clock::wall()))
     }
 
+    /// As [`start`](Self::start), but where the store can't be opened for a reason that may pass, what is `to_do` about
+    /// that is asked, and then it is tried again.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), and what is said then.
+    pub(crate) fn start_once_open(
+        self,
+        mut to_do: impl FnMut(StartError) -> Result<(), StartError>,
+    ) -> Result<RunningServer, StartError> {
+        self.start_over(|config| {
+            loop {
+                match storage::open(config, clock::wall()) {
+                    Err(error) if storage::check(config).is_ok() => to_do(error)?,
+                    opened => return opened,
+                }
+            }
+        })
+    }
+
     fn start_over(
         self,
         open_storage: impl FnOnce(&Config) -> Result<Storage, StartError>,
@@ -171,14 +190,19 @@ impl Builder {
         let (inbox, listeners) = (front.inbox.clone(), Arc::clone(&front.listeners));
         let (wish, turns) = (Arc::default(), Arc::default());
         let drain_max = config.executor.grace + DRAIN_SLACK;
-        let control = LoopControl { wish: Arc::clone(&wish), drain_max, turns: Arc::clone(&turns) };
+        let courier_handle = courier.as_ref().map(|(handle, _)| handle.clone());
+        let control = LoopControl {
+            wish: Arc::clone(&wish),
+            drain_max,
+            turns: Arc::clone(&turns),
+            courier: courier_handle.clone(),
+        };
         let hands = Hands { log: log.clone(), intake, executor: executor.clone(), keys };
         let thread = front.start(hands, control, self.passed)?;
         let mut others = backbone.watch(&inbox)?;
         others.extend([intake_thread, scheduler_thread, children]);
         let handle = Handle::new(log.clone(), context, config.limits.plan_steps);
-        let stopper =
-            Stopper { wish, executor, courier: courier.as_ref().map(|(handle, _)| handle.clone()), scheduler, inbox };
+        let stopper = Stopper { wish, executor, courier: courier_handle, scheduler, inbox };
         let addresses = addresses(config, &listeners);
         Ok(RunningServer {
             addresses,

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, select};
+use crossbeam_channel::{Receiver, select};
 
 use super::board::Board;
 use super::declaration::{WebhookDeclaration, check_all};
 use super::post::{Fate, Post, Sent, Wish};
 use super::request::Target;
 use super::schedule::Schedule;
-use super::words::{CourierHandle, Rung, Word, words};
+use super::words::{CourierHandle, Ears, Rung, Word, words};
 use crate::log::{Answer, Command, DueEvent, DueId, DuePage, LogHandle, OutboxChange, Query, ReplyTo, WantedDue};
 use crate::model::{Now, Timestamp};
 use crate::{clock, random};
@@ -36,8 +36,7 @@ pub(crate) struct Courier {
     log: LogHandle,
     board: Arc<Board>,
     rung: Receiver<()>,
-    words: Receiver<Word>,
-    way_back: Sender<Word>,
+    ears: Ears,
     /// What the log is to keep, and what is counted of which webhook once it is kept.
     unkept: Vec<(OutboxChange, Option<(usize, Fate)>)>,
     /// How often it is looked whether something is due that nobody here rang for: where other nodes share the store.
@@ -68,10 +67,10 @@ impl Courier {
             Ok((Post::new(it.name.as_str().into(), schedule, body_bytes_max), Arc::new(target)))
         };
         let posts = declarations.iter().map(post).collect::<Result<_, String>>()?;
-        let (words, way_back, handle) = words();
+        let (ears, handle) = words();
         let (unkept, ask_again_at, looks_at) = (Vec::new(), None, Duration::ZERO);
         let rung = rung.0;
-        Ok((Self { posts, log, board, rung, words, way_back, unkept, looks_each, looks_at, ask_again_at }, handle))
+        Ok((Self { posts, log, board, rung, ears, unkept, looks_each, looks_at, ask_again_at }, handle))
     }
 
     /// Works until it is told to end, or the log has ended.
@@ -150,7 +149,7 @@ impl Courier {
             (it.pending, it.on_their_way, it.next_attempt_at) = (page.waiting, post.sending(), page.next_at);
         });
         for DueEvent { id, message_id, body, .. } in page.events {
-            let (target, way_back) = (Arc::clone(target), self.way_back.clone());
+            let (target, way_back) = (Arc::clone(target), self.ears.way_back.clone());
             let attempt = move || {
                 let sent = catch_unwind(AssertUnwindSafe(|| target.send(&message_id, body, now)));
                 let sent = sent.unwrap_or_else(|_| Sent::Failed("the attempt panicked".to_owned()));
@@ -159,7 +158,7 @@ impl Courier {
             };
             if let Err(error) = thread::Builder::new().name("webhook".to_owned()).spawn(attempt) {
                 let sent = Sent::Failed(format!("cannot start a thread for the attempt: {error}"));
-                let _ = self.way_back.send(Word::Ended(place, id, sent));
+                let _ = self.ears.way_back.send(Word::Ended(place, id, sent));
             }
         }
     }
@@ -182,7 +181,7 @@ impl Courier {
     /// The next word. None where a bell has rung, or it is time for something.
     fn wait(&mut self, now: Now) -> Option<Word> {
         select! {
-            recv(self.words) -> word => word.ok(),
+            recv(self.ears.words) -> word => word.ok(),
             recv(self.rung) -> _ => {
                 self.ring();
                 None
@@ -209,7 +208,7 @@ impl Courier {
     fn finish(mut self) {
         let ends_at = clock::mono() + GRACE;
         while self.posts.iter().any(|(post, _)| post.on_their_way() > 0) {
-            match self.words.recv_timeout(ends_at.saturating_sub(clock::mono())) {
+            match self.ears.words.recv_timeout(ends_at.saturating_sub(clock::mono())) {
                 Ok(Word::Ended(place, id, sent)) => self.note(place, id, sent),
                 Ok(Word::Close) => {}
                 Ok(Word::Hurry) | Err(_) => break,

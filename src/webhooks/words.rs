@@ -1,5 +1,7 @@
 //! Messages to the courier: something is due, an attempt has ended, the server is stopping.
 
+use std::sync::{Arc, Weak};
+
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::WEBHOOKS_MAX;
@@ -18,7 +20,11 @@ pub(crate) struct Rung(pub(super) Receiver<()>);
 
 /// The way to the courier's thread.
 #[derive(Clone)]
-pub(crate) struct CourierHandle(Sender<Word>);
+pub(crate) struct CourierHandle {
+    words: Sender<Word>,
+    /// The courier's, as long as it works.
+    life: Weak<()>,
+}
 
 pub(super) enum Word {
     /// An attempt of the webhook in this place has ended.
@@ -29,10 +35,19 @@ pub(super) enum Word {
     Hurry,
 }
 
-/// Words, the way back for attempts, and the way in for whoever ends it.
-pub(super) fn words() -> (Receiver<Word>, Sender<Word>, CourierHandle) {
+/// The courier's end of it: what it is told, and the way back for its attempts. It is dropped when the courier ends.
+pub(super) struct Ears {
+    pub(super) words: Receiver<Word>,
+    pub(super) way_back: Sender<Word>,
+    _life: Arc<()>,
+}
+
+/// Both ends.
+pub(super) fn words() -> (Ears, CourierHandle) {
     let (sender, receiver) = bounded(WORDS_MAX);
-    (receiver, sender.clone(), CourierHandle(sender))
+    let life = Arc::new(());
+    let handle = CourierHandle { words: sender.clone(), life: Arc::downgrade(&life) };
+    (Ears { words: receiver, way_back: sender, _life: life }, handle)
 }
 
 impl Bell {
@@ -53,11 +68,16 @@ impl CourierHandle {
     /// Gives what is on its way its grace; what waits stays for the next start.
     pub(crate) fn close(&self) {
         // Fails where it has ended already.
-        let _ = self.0.try_send(Word::Close);
+        let _ = self.words.try_send(Word::Close);
     }
 
     /// Ends what is on its way, too.
     pub(crate) fn hurry(&self) {
-        let _ = self.0.try_send(Word::Hurry);
+        let _ = self.words.try_send(Word::Hurry);
+    }
+
+    /// Nothing is on its way any more, and nothing will be.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.life.strong_count() == 0
     }
 }

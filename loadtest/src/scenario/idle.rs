@@ -1,6 +1,6 @@
 //! What do streams cost on which nothing happens? Memory is counted against the same server before they came (RssAnon);
 //! then processor time without heartbeats and with them; then all leave, and what was for them should be given back.
-//! Each row has a server of its own.
+//! Where it is not, further waves of streams tell what is kept to be used again from what is lost.
 
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use super::steps::{NO_BOUNDS, settings, wait_for_streams};
 use crate::failure::Outcome;
 use crate::fleet::{Fleet, Settings};
 use crate::options::{Options, Parameter, Scenario};
+use crate::proc::Memory;
 use crate::report::{Report, Table};
 use crate::server::{Data, Server, Setup};
 use crate::watch::Watch;
@@ -34,6 +35,11 @@ pub const SCENARIO: Scenario = Scenario {
             help: "number of different project sets that the streams subscribe to",
         },
         Parameter { name: "seconds", default: "10", help: "seconds during which processor time is measured" },
+        Parameter {
+            name: "waves",
+            default: "1",
+            help: "how often all streams come and leave, for each heartbeat; each wave is a row",
+        },
     ],
     data: &[Data::None],
     limit_s: 120,
@@ -58,8 +64,16 @@ fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
         "descriptors left",
     ];
     let mut table = Table::new("idle streams", &columns);
+    let waves: usize = options.number("waves")?;
     for heartbeat_s in options.numbers("heartbeat")? {
-        table.row(row(options, data, heartbeat_s, watch, &mut report)?);
+        let setup = Setup { heartbeat_s: Some(heartbeat_s), ..Setup::new(data, &NO_BOUNDS) };
+        let server = Server::start_with(&options.server, &setup)?;
+        watch.pass("a quiet moment", SETTLE, String::new)?;
+        let start = Start { memory: server.memory(), descriptors: server.descriptors().unwrap_or(0) };
+        for _ in 0..waves {
+            table.row(wave(options, (&server, &start), heartbeat_s, watch, &mut report)?);
+        }
+        server.stop()?;
     }
     report.table(table);
     report.note(
@@ -68,36 +82,43 @@ fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
     Ok(report)
 }
 
-fn row(options: &Options, data: Data, heartbeat_s: u64, watch: &mut Watch, report: &mut Report) -> Outcome<Vec<Value>> {
+/// What a server held before anyone came.
+struct Start {
+    memory: Option<Memory>,
+    descriptors: usize,
+}
+
+/// All streams come, stay a while and leave.
+fn wave(
+    options: &Options,
+    (server, start): (&Server, &Start),
+    heartbeat_s: u64,
+    watch: &mut Watch,
+    report: &mut Report,
+) -> Outcome<Vec<Value>> {
     let (streams, seconds): (usize, f64) = (options.number("streams")?, options.number("seconds")?);
-    let setup = Setup { heartbeat_s: Some(heartbeat_s), ..Setup::new(data, &NO_BOUNDS) };
-    let server = Server::start_with(&options.server, &setup)?;
-    watch.pass("a quiet moment", SETTLE, String::new)?;
-    let (before, descriptors) = (server.memory(), server.descriptors().unwrap_or(0));
     let projects = sets_of_projects(options.number("several")?, options.number("sets")?);
-    let fleet = Fleet::open_new(&Settings { projects, ..settings(&server, PROJECT, streams) })?;
+    let fleet = Fleet::open_new(&Settings { projects, ..settings(server, PROJECT, streams) })?;
     wait_for_streams(watch, &fleet, streams)?;
     watch.pass("a quiet moment", SETTLE, String::new)?;
     let open = server.memory();
     let cpu_before = server.cpu_seconds();
     watch.pass("idle streams", Duration::from_secs_f64(seconds), String::new)?;
     let cpu_s = server.cpu_seconds().zip(cpu_before).map(|(after, before)| after - before);
-    leave(watch, &server, &fleet, descriptors, report)?;
-    let per_stream = |memory: Option<crate::proc::Memory>| {
-        let kib = memory.zip(before).map(|(now, before)| now.anonymous_kib as f64 - before.anonymous_kib as f64);
+    leave(watch, server, &fleet, start.descriptors, report)?;
+    let per_stream = |memory: Option<Memory>| {
+        let kib = memory.zip(start.memory).map(|(now, start)| now.anonymous_kib as f64 - start.anonymous_kib as f64);
         json!(kib.map(|kib| kib / streams.max(1) as f64))
     };
-    let row = vec![
+    Ok(vec![
         json!(streams),
         json!(heartbeat_s),
-        mib(before.map(|memory| memory.resident_kib as f64)),
+        mib(start.memory.map(|memory| memory.resident_kib as f64)),
         per_stream(open),
         json!(cpu_s.map(|cpu_s| cpu_s * 10.0 / seconds)),
         per_stream(server.memory()),
-        json!(server.descriptors().map(|now| now.saturating_sub(descriptors))),
-    ];
-    server.stop()?;
-    Ok(row)
+        json!(server.descriptors().map(|now| now.saturating_sub(start.descriptors))),
+    ])
 }
 
 /// So many sets of so many projects each, out of twice as many; or the one project.

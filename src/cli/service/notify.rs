@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use super::watchdog;
 use crate::clock;
-use crate::server::LoopWatch;
 
 /// How long a manager that takes nothing is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -63,20 +62,28 @@ impl Notifier {
         self.tell(&format!("MAINPID={pid}"));
     }
 
-    /// It is alive.
-    pub(in crate::cli) fn beat(&self) {
-        if self.watchdog.is_some() {
-            self.tell("WATCHDOG=1");
-        }
+    /// It can't serve just now.
+    pub(in crate::cli) fn trouble(&self, why: &str) {
+        self.tell(&format!("STATUS={why}"));
     }
 
-    /// Beats for as long as the loop goes round, where the manager expects it.
+    /// Is there anyone to tell?
+    pub(in crate::cli) fn has_manager(&self) -> bool {
+        self.manager.is_some()
+    }
+
+    /// It is alive.
+    pub(super) fn beat(&self) {
+        self.tell("WATCHDOG=1");
+    }
+
+    /// Beats from now on for as long as `turns` moves, where the manager expects it.
     ///
     /// # Errors
     /// Where the system grants no thread more.
-    pub(in crate::cli) fn beat_with(&self, turns: LoopWatch) -> io::Result<()> {
+    pub(in crate::cli) fn beat_with(&self, turns: impl Fn() -> u64 + Send + 'static) -> io::Result<()> {
         match (&self.manager, self.watchdog) {
-            (Some(_), Some(interval)) => watchdog::start(self.clone(), move || turns.turns(), interval),
+            (Some(_), Some(interval)) => watchdog::start(self.clone(), turns, interval),
             _ => Ok(()),
         }
     }

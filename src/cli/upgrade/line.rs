@@ -20,9 +20,6 @@ use crate::server::{ListenKey, Listener, Origin, PassedConnection};
 /// Bytes of a connection's input that go in one message.
 const PIECE_BYTES: usize = 32 * 1024;
 
-/// How long the other side may take to take a message.
-const SEND_PATIENCE: Duration = Duration::from_secs(10);
-
 /// One end of it.
 #[derive(Debug)]
 pub(super) struct Line(OwnedFd);
@@ -46,44 +43,29 @@ pub(super) enum Message {
     Serving,
 }
 
-impl Line {
-    /// Both ends of a new one.
-    ///
-    /// # Errors
-    /// Where the process may have no descriptor more.
-    pub(super) fn pair() -> io::Result<(Self, OwnedFd)> {
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        Self::at(ours).map(|ours| (ours, theirs))
-    }
+/// One message, ready to be sent.
+#[derive(Debug)]
+pub(super) struct Letter<'l> {
+    bytes: Vec<u8>,
+    descriptor: Option<BorrowedFd<'l>>,
+}
 
-    /// The end behind this descriptor.
-    ///
-    /// # Errors
-    /// Where it is no socket.
-    pub(super) fn at(end: OwnedFd) -> io::Result<Self> {
-        set_socket_timeout(&end, Timeout::Send, Some(SEND_PATIENCE))?;
-        Ok(Self(end))
-    }
-
-    /// # Errors
-    /// The other side is gone, or takes nothing.
-    pub(super) fn send_listener(&self, listener: &Listener) -> io::Result<()> {
+impl<'l> Letter<'l> {
+    pub(super) fn listener(listener: &'l Listener) -> Self {
         let origin = if listener.origin() == Origin::Given { b'g' } else { b'c' };
-        self.send(&[b'L', key_to_byte(listener.key()), origin], Some(listener.as_fd()))
+        Self { bytes: vec![b'L', key_to_byte(listener.key()), origin], descriptor: Some(listener.as_fd()) }
     }
 
-    /// # Errors
-    /// As [`send_listener`](Self::send_listener).
-    pub(super) fn send_connection(&self, connection: &PassedConnection) -> io::Result<()> {
-        self.send(&[b'C', door_to_byte(connection.door())], Some(connection.as_fd()))?;
-        connection.input().chunks(PIECE_BYTES).try_for_each(|piece| self.send(&[b"I", piece].concat(), None))
+    /// A connection, and what was read of it.
+    pub(super) fn of_connection(connection: &'l PassedConnection) -> impl Iterator<Item = Self> {
+        let bytes = vec![b'C', door_to_byte(connection.door())];
+        let pieces = connection.input().chunks(PIECE_BYTES);
+        let input = pieces.map(|piece| Self { bytes: [b"I", piece].concat(), descriptor: None });
+        std::iter::once(Self { bytes, descriptor: Some(connection.as_fd()) }).chain(input)
     }
 
-    /// Says something without more to it.
-    ///
-    /// # Errors
-    /// As [`send_listener`](Self::send_listener).
-    pub(super) fn say(&self, message: &Message) -> io::Result<()> {
+    /// A message without more to it.
+    pub(super) fn saying(message: &Message) -> Self {
         let byte = match message {
             Message::AllListeners => b'A',
             Message::Ready => b'R',
@@ -93,18 +75,41 @@ impl Line {
                 unreachable!("sent by their own calls")
             }
         };
-        self.send(&[byte], None)
+        Self { bytes: vec![byte], descriptor: None }
+    }
+}
+
+impl Line {
+    /// Both ends of a new one; `patience` is how long this one waits until the other side takes a message.
+    ///
+    /// # Errors
+    /// Where the process may have no descriptor more.
+    pub(super) fn pair(patience: Duration) -> io::Result<(Self, OwnedFd)> {
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        Self::at(ours, patience).map(|ours| (ours, theirs))
     }
 
-    fn send(&self, bytes: &[u8], descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
-        let descriptors: Vec<_> = descriptor.into_iter().collect();
+    /// The end behind this descriptor.
+    ///
+    /// # Errors
+    /// Where it is no socket.
+    pub(super) fn at(end: OwnedFd, patience: Duration) -> io::Result<Self> {
+        set_socket_timeout(&end, Timeout::Send, Some(patience))?;
+        Ok(Self(end))
+    }
+
+    /// # Errors
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) where the other side does not take it in time; it may be sent again. Anything
+    /// else where it is gone.
+    pub(super) fn send(&self, letter: &Letter) -> io::Result<()> {
+        let descriptors: Vec<_> = letter.descriptor.into_iter().collect();
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !descriptors.is_empty() {
             control.push(SendAncillaryMessage::ScmRights(&descriptors));
         }
         // With a timeout it is never begun again by itself, whatever the signal's handler was installed with.
-        retry_on_intr(|| sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL))?;
+        retry_on_intr(|| sendmsg(&self.0, &[IoSlice::new(&letter.bytes)], &mut control, SendFlags::NOSIGNAL))?;
         Ok(())
     }
 
@@ -184,15 +189,19 @@ mod tests {
 
     #[test]
     fn sockets_arrive_with_what_they_are_for_and_what_was_read_of_them() {
-        let (ours, theirs) = Line::pair().expect("sockets");
-        let theirs = Line::at(theirs).expect("a socket");
+        let soon = Duration::from_millis(1);
+        let (ours, theirs) = Line::pair(soon).expect("sockets");
+        let theirs = Line::at(theirs, soon).expect("a socket");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
         let address = listener.local_addr().expect("bound");
         let client = TcpStream::connect(address).expect("it listens");
         let input: Vec<u8> = (0..=255).cycle().take(PIECE_BYTES + 7).collect();
-        ours.send_listener(&Listener::from(listener).for_metrics()).expect("room");
-        ours.send_connection(&PassedConnection::new(client.into(), Door::Main, input.clone())).expect("room");
-        ours.say(&Message::TakeOver).expect("room");
+        let listener = Listener::from(listener).for_metrics();
+        let connection = PassedConnection::new(client.into(), Door::Main, input.clone());
+        let all = [Letter::listener(&listener)].into_iter().chain(Letter::of_connection(&connection));
+        for letter in all.chain([Letter::saying(&Message::TakeOver)]) {
+            ours.send(&letter).expect("room");
+        }
         let next = || theirs.receive(None).expect("a message").expect("not gone");
         let Message::Listener(listener) = next() else { panic!("a listener is first") };
         assert_eq!((listener.key(), listener.address()), (ListenKey::Metrics, Some(address)));
@@ -208,5 +217,12 @@ mod tests {
         assert_eq!(late.kind(), io::ErrorKind::WouldBlock);
         drop(ours);
         assert!(theirs.receive(None).expect("its end").is_none());
+    }
+
+    #[test]
+    fn a_side_that_takes_nothing_is_not_waited_for_without_end() {
+        let (ours, _theirs) = Line::pair(Duration::from_millis(1)).expect("sockets");
+        let refusal = (0..).find_map(|_| ours.send(&Letter::saying(&Message::TakeOver)).err()).expect("it is full");
+        assert_eq!(refusal.kind(), io::ErrorKind::WouldBlock);
     }
 }

@@ -9,9 +9,12 @@ use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{Resource, Rlimit, getppid, getrlimit, setrlimit};
 
 use super::VARIABLE;
-use super::line::{Line, Message};
+use super::line::{Letter, Line, Message};
 use crate::cli::error::CommandError;
 use crate::server::{Listener, PassedConnection};
+
+/// How long it may take to take a message.
+const SEND_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long the end of the old process is waited for, before the new one counts as the service all the same.
 const END_PATIENCE: Duration = Duration::from_secs(5);
@@ -59,7 +62,7 @@ impl Predecessor {
         let take_line = || -> io::Result<Line> {
             let line = stdin().as_fd().try_clone_to_owned()?;
             rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
-            Line::at(line)
+            Line::at(line, SEND_PATIENCE)
         };
         let line = take_line().map_err(|error| CommandError::io("connect to the process to replace", &error))?;
         Ok(Some(Self { line, pid }))
@@ -110,7 +113,9 @@ impl Predecessor {
     }
 
     fn say(&self, message: &Message) -> Result<(), CommandError> {
-        self.line.say(message).map_err(|error| CommandError::io("answer the process to replace", &error))
+        self.line
+            .send(&Letter::saying(message))
+            .map_err(|error| CommandError::io("answer the process to replace", &error))
     }
 
     fn next(&self) -> Result<Message, CommandError> {

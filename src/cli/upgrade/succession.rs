@@ -1,23 +1,30 @@
 //! The handover in the old process: what SIGUSR2 starts, and how it continues once the server has ended.
 
+use std::env;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread;
+use std::{process, thread};
 
 use signal_hook::consts::SIGUSR2;
 use signal_hook::iterator::Signals;
 
 use super::successor::Successor;
+use crate::cli::error::CommandError;
 use crate::cli::service::Notifier;
 use crate::server::{Legacy, Listener, PassedConnection, RunningServer, Stopper};
 
 /// What all others of a container end with.
 const FIRST_PROCESS: u32 = 1;
 
+/// What systemd tells a process that it has started itself: its own id.
+const STARTED_BY_SYSTEMD: &str = "SYSTEMD_EXEC_PID";
+
 /// See the top of this file. Clones are of the same.
 #[derive(Clone)]
 pub(in crate::cli) struct Succession {
     state: Arc<Mutex<State>>,
+    /// Held as long as a new process is being started: nobody ends meanwhile and leaves it behind.
+    starting: Arc<Mutex<()>>,
     notifier: Notifier,
 }
 
@@ -50,7 +57,7 @@ impl Succession {
     /// # Errors
     /// Where the system grants no thread, or the signal can't be caught.
     pub(in crate::cli) fn on_signal(notifier: Notifier) -> io::Result<Self> {
-        let succession = Self { state: Arc::default(), notifier };
+        let succession = Self { state: Arc::default(), starting: Arc::default(), notifier };
         let mut signals = Signals::new([SIGUSR2])?;
         let it = succession.clone();
         let listen = move || signals.forever().for_each(|_| it.begin());
@@ -67,6 +74,7 @@ impl Succession {
 
     /// Starts a successor, and once it is ready has the server end for it.
     fn begin(&self) {
+        let _starting = lock(&self.starting);
         let Some(Serving { stopper, listeners, status }) = self.state().server.clone() else {
             return log::warn!("SIGUSR2 ignored: no server is running that could be upgraded");
         };
@@ -74,18 +82,18 @@ impl Succession {
         let Some(listeners) = listeners.upgrade().filter(|_| !is_under_way) else {
             return log::warn!("SIGUSR2 ignored: the server is already stopping or being upgraded");
         };
-        if std::process::id() == FIRST_PROCESS {
-            return log::error!("upgrade refused: this is the first process of a container, which would end with it");
+        if let Some(why) = self.why_bound_to_this_process() {
+            return log::error!("upgrade refused: {why}");
         }
         log::info!("SIGUSR2: starting a new process to take over");
         self.notifier.reloading();
-        match Successor::start(&listeners) {
-            Ok(_) if stopper.is_told_to_stop() => {}
+        match Successor::start(&listeners, &stopper) {
             Ok(successor) => {
                 log::info!("process {} is ready to take over", successor.pid());
                 self.state().successor = Some(successor);
                 stopper.hand_over();
             }
+            Err(why) if stopper.is_told_to_stop() => log::info!("no upgrade: {why}"),
             Err(why) => {
                 log::error!("upgrade failed: {why}; this process continues");
                 self.notifier.ready(&status);
@@ -93,8 +101,22 @@ impl Succession {
         }
     }
 
+    /// Why the service would end with this process.
+    fn why_bound_to_this_process(&self) -> Option<&'static str> {
+        let id = process::id();
+        if id == FIRST_PROCESS {
+            return Some("this is the first process of a container, which would end with it");
+        }
+        let is_started_by_systemd = env::var(STARTED_BY_SYSTEMD).is_ok_and(|it| it.parse() == Ok(id));
+        (is_started_by_systemd && !self.notifier.has_manager())
+            .then_some("systemd would end the service with this process: its unit needs Type=notify")
+    }
+
     /// The server has ended and its store is closed: whoever is ready takes over.
-    pub(in crate::cli) fn hand_over(&self, legacy: Legacy) -> HandedOver {
+    ///
+    /// # Errors
+    /// Nobody does, and the listening sockets are lost.
+    pub(in crate::cli) fn hand_over(&self, legacy: Legacy) -> Result<HandedOver, CommandError> {
         let (serving, successor) = {
             let mut state = self.state();
             (state.server.take(), state.successor.take())
@@ -105,15 +127,18 @@ impl Succession {
             _ => Err("there is no process to take over".to_owned()),
         };
         match taken_over {
-            Ok(()) => HandedOver::Over,
+            Ok(()) => Ok(HandedOver::Over),
             Err(why) if serving.is_some_and(|serving| serving.stopper.is_told_to_stop()) => {
                 log::info!("no upgrade: {why}; this process ends too, as it was told to");
-                HandedOver::Over
+                Ok(HandedOver::Over)
             }
             Err(why) => {
                 log::error!("upgrade failed: {why}; this process continues");
-                let listeners = listeners.iter().map(Listener::try_clone).collect::<io::Result<Vec<_>>>();
-                HandedOver::GoOn(listeners.unwrap_or_default(), connections)
+                // Only for a moment does anyone else have them.
+                let listeners =
+                    Arc::try_unwrap(listeners).or_else(|shared| shared.iter().map(Listener::try_clone).collect());
+                let listeners = listeners.map_err(|error| CommandError::io("go on listening", &error))?;
+                Ok(HandedOver::GoOn(listeners, connections))
             }
         }
     }
@@ -124,12 +149,7 @@ impl Succession {
         mut successor: Successor,
         connections: &[PassedConnection],
     ) -> Result<(), String> {
-        let glance = || {
-            // Nothing goes round any more that could.
-            self.notifier.beat();
-            stopper.is_told_to_stop()
-        };
-        successor.take_over(connections, glance)?;
+        successor.take_over(connections, stopper)?;
         self.notifier.main_pid(successor.pid());
         log::info!("process {} has taken over", successor.pid());
         Ok(())
@@ -137,6 +157,7 @@ impl Succession {
 
     /// The server was told to end: nobody takes over any more.
     pub(in crate::cli) fn end(&self) {
+        let _starting = lock(&self.starting);
         let successor = {
             let mut state = self.state();
             state.server = None;
@@ -146,6 +167,10 @@ impl Succession {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

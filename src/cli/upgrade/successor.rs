@@ -7,10 +7,10 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::VARIABLE;
-use super::line::{Line, Message};
+use super::line::{Letter, Line, Message};
 use crate::clock;
 use crate::executor::tool::descriptors_at_start;
-use crate::server::{Listener, PassedConnection};
+use crate::server::{Listener, PassedConnection, Stopper};
 
 /// How long it may take to get ready.
 const READY_PATIENCE: Duration = Duration::from_secs(30);
@@ -18,8 +18,11 @@ const READY_PATIENCE: Duration = Duration::from_secs(30);
 /// How long it may take from the moment when the store is free until it serves.
 const SERVE_PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often whoever waits for it looks at something else.
+/// How often whoever waits for it looks whether this process was told to end.
 const GLANCE: Duration = Duration::from_millis(100);
+
+/// How often its end is looked for.
+const END_PACE: Duration = Duration::from_millis(5);
 
 /// Variables that a service manager meant for the process that it started, and not for this one.
 const OF_THE_FIRST: [&str; 4] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"];
@@ -32,32 +35,38 @@ pub(super) struct Successor {
     has_taken_over: bool,
 }
 
+/// Why nothing came of waiting for it.
+enum Lapse {
+    /// This process was told to end.
+    Over,
+    /// It took too long.
+    Late,
+    /// It has ended, or as good as.
+    Gone,
+}
+
 impl Successor {
     /// Starts this program anew, from the path and with the arguments that it was started with itself, and waits until it
-    /// is ready to take over.
+    /// is ready to take over, unless the server of `stopper` is told to end meanwhile.
     ///
     /// # Errors
     /// Why it is not, in a sentence.
-    pub(super) fn start(listeners: &[Listener]) -> Result<Self, String> {
+    pub(super) fn start(listeners: &[Listener], stopper: &Stopper) -> Result<Self, String> {
         let mut successor = Self::spawn().map_err(|error| format!("cannot start the program: {error}"))?;
-        let told = listeners.iter().try_for_each(|listener| successor.line.send_listener(listener));
-        // Where it takes nothing it has ended, and why is told below.
-        let _ = told.and_then(|()| successor.line.say(&Message::AllListeners));
-        match successor.line.receive(Some(READY_PATIENCE)) {
-            Ok(Some(Message::Ready)) => Ok(successor),
-            Ok(Some(_)) => Err("the new process sent an unexpected message".to_owned()),
-            Ok(None) => Err(successor.explain_end("before it was ready")),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                Err(format!("the new process was not ready within {} s", READY_PATIENCE.as_secs()))
-            }
-            Err(error) => Err(format!("cannot read from the new process: {error}")),
+        let all = listeners.iter().map(Letter::listener).chain([Letter::saying(&Message::AllListeners)]);
+        match successor.converse(all, READY_PATIENCE, stopper) {
+            Ok(Message::Ready) => Ok(successor),
+            Ok(_) => Err("the new process sent an unexpected message".to_owned()),
+            Err(Lapse::Over) => Err("this process was told to end".to_owned()),
+            Err(Lapse::Late) => Err(format!("the new process was not ready within {} s", READY_PATIENCE.as_secs())),
+            Err(Lapse::Gone) => Err(successor.explain_end("before it was ready")),
         }
     }
 
     fn spawn() -> io::Result<Self> {
         let mut arguments = std::env::args_os();
         let program = arguments.next().ok_or_else(|| io::Error::other("cannot determine the path of the program"))?;
-        let (line, theirs) = Line::pair()?;
+        let (line, theirs) = Line::pair(GLANCE)?;
         let descriptors = descriptors_at_start().map_or_else(String::new, |limit| limit.to_string());
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::from(theirs));
@@ -72,42 +81,50 @@ impl Successor {
         self.child.id()
     }
 
-    /// Hands over, now that the store is closed, and waits until it serves. Meanwhile it asks again and again whether it
-    /// `is_over`: then the new process is told to end.
+    /// Hands over, now that the store is closed, and waits until it serves. Where the server of `stopper`, which has ended,
+    /// is told to end meanwhile, the new process is told so.
     ///
     /// # Errors
-    /// Why it does not serve, in a sentence; it has ended by then.
-    pub(super) fn take_over(
-        &mut self,
-        connections: &[PassedConnection],
-        mut is_over: impl FnMut() -> bool,
-    ) -> Result<(), String> {
-        let told = connections.iter().try_for_each(|connection| self.line.send_connection(connection));
-        // Where it takes nothing it has ended, and why is told below.
-        let _ = told.and_then(|()| self.line.say(&Message::TakeOver));
-        let began = clock::mono();
-        while clock::mono() - began < SERVE_PATIENCE {
-            match self.line.receive(Some(GLANCE)) {
-                Ok(Some(Message::Serving)) => {
-                    self.has_taken_over = true;
-                    return Ok(());
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && is_over() => {
-                    self.end_gracefully();
-                    return Err("the new process was told to end before it served".to_owned());
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Ok(_) | Err(_) => return Err(self.explain_end("before it started serving")),
+    /// Why it does not serve, in a sentence; it has ended by then, or ends when it is dropped.
+    pub(super) fn take_over(&mut self, connections: &[PassedConnection], stopper: &Stopper) -> Result<(), String> {
+        let all = connections.iter().flat_map(Letter::of_connection).chain([Letter::saying(&Message::TakeOver)]);
+        match self.converse(all, SERVE_PATIENCE, stopper) {
+            Ok(Message::Serving) if !stopper.is_told_to_stop() => {
+                self.has_taken_over = true;
+                Ok(())
             }
+            Ok(Message::Serving) | Err(Lapse::Over) => {
+                self.end_gracefully(stopper);
+                Err("the new process was told to end before it served".to_owned())
+            }
+            Err(Lapse::Late) => {
+                Err(format!("the new process did not start serving within {} s", SERVE_PATIENCE.as_secs()))
+            }
+            Ok(_) | Err(Lapse::Gone) => Err(self.explain_end("before it started serving")),
         }
-        Err(format!("the new process did not start serving within {} s", SERVE_PATIENCE.as_secs()))
+    }
+
+    /// Tells it all this; what it says to that, within `patience` in all.
+    fn converse<'l>(
+        &self,
+        mut letters: impl Iterator<Item = Letter<'l>>,
+        patience: Duration,
+        stopper: &Stopper,
+    ) -> Result<Message, Lapse> {
+        let until = clock::mono() + patience;
+        letters.try_for_each(|letter| wait(until, stopper, || self.line.send(&letter)))?;
+        wait(until, stopper, || self.line.receive(Some(GLANCE)))?.ok_or(Lapse::Gone)
     }
 
     /// Ends it as this process was told to end.
-    fn end_gracefully(&mut self) {
+    fn end_gracefully(&mut self, stopper: &Stopper) {
         let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
-        let _ = self.child.wait();
-        self.has_taken_over = true;
+        while !stopper.is_told_to_hurry() {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(END_PACE);
+        }
     }
 
     fn explain_end(&mut self, when: &str) -> String {
@@ -124,10 +141,23 @@ impl Successor {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);
             }
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(END_PACE);
         }
         self.child.kill()?;
         self.child.wait()
+    }
+}
+
+/// Tries until something comes of it.
+fn wait<T>(until: Duration, stopper: &Stopper, mut attempt: impl FnMut() -> io::Result<T>) -> Result<T, Lapse> {
+    loop {
+        match attempt() {
+            Ok(outcome) => return Ok(outcome),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(Lapse::Gone),
+            Err(_) if stopper.is_told_to_stop() => return Err(Lapse::Over),
+            Err(_) if clock::mono() >= until => return Err(Lapse::Late),
+            Err(_) => {}
+        }
     }
 }
 

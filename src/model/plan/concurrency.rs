@@ -38,7 +38,7 @@ impl Concurrency {
     pub(super) fn read(plan: &mut Fields<'_, '_>) -> Option<Self> {
         let object = plan.object("concurrency")?;
         let location = Location { inside: Some("concurrency"), ..Location::default() };
-        let mut fields = Fields { object, location, issues: plan.issues };
+        let mut fields = Fields::new(object, location, plan.issues);
         let words = [("queue", OnConflict::Queue), ("reject", OnConflict::Reject), ("cancel", OnConflict::Cancel)];
         let limit = fields.integer("limit", 1..=LIMIT_MAX).and_then(|limit| usize::try_from(limit).ok());
         let on_conflict = fields.word("onConflict", &words).unwrap_or_default();

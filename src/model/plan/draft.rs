@@ -64,7 +64,7 @@ impl Draft {
         let Some(object) = document.as_object() else {
             return Self::unreadable(format_args!("a plan must be an object, not {}", kind(document)));
         };
-        if nests_too_deep(document) {
+        if nests_deeper(document, DEPTH_MAX) {
             return Self::unreadable(format_args!("a plan must not be nested more than {DEPTH_MAX} levels deep"));
         }
         let mut issues = Issues::new();
@@ -187,7 +187,7 @@ impl Draft {
     }
 
     fn read_head(object: &Map<String, Value>, mut issues: Issues) -> Self {
-        let mut fields = Fields { object, location: Location::default(), issues: &mut issues };
+        let mut fields = Fields::new(object, Location::default(), &mut issues);
         let name = fields.required_text("name", NAME_CHARS_MAX);
         let description = fields.text("description", DESCRIPTION_CHARS_MAX);
         // As an array it is a list of handlers.
@@ -248,7 +248,7 @@ impl Draft {
         issues: &mut Issues,
     ) {
         let location = Location { step: Some(at), listed: Some(self.paths[at]), step_id: id.as_ref(), inside: None };
-        let mut step = read_step(id.clone().unwrap_or_else(|| stand_in(at)), Fields { object, location, issues });
+        let mut step = read_step(id.clone().unwrap_or_else(|| stand_in(at)), Fields::new(object, location, issues));
         if handler.is_some() {
             step.handler = handler;
             step.timeout.get_or_insert(HANDLER_TIMEOUT);
@@ -264,7 +264,7 @@ impl Draft {
     /// The id of the step, if it is a usable one that no earlier step has.
     fn read_id(&mut self, at: usize, object: &Map<String, Value>, issues: &mut Issues) -> Option<StepId> {
         let location = Location { step: Some(at), listed: Some(self.paths[at]), ..Location::default() };
-        let mut fields = Fields { object, location, issues };
+        let mut fields = Fields::new(object, location, issues);
         let text = fields.required_text("id", usize::MAX)?;
         let id = match StepId::parse(text) {
             Ok(id) => id,
@@ -293,7 +293,7 @@ impl Draft {
             let location = Location { step: Some(at), listed: Some(listed), step_id: self.step_id(at), inside: None };
             let named = document
                 .as_object()
-                .and_then(|object| Fields { object, location, issues: &mut issues }.array("dependencies"));
+                .and_then(|object| Fields::new(object, location, &mut issues).array("dependencies"));
             let mut found = Vec::new();
             for (nth, name) in named.into_iter().flatten().enumerate() {
                 match self.resolve(at, name) {
@@ -391,7 +391,7 @@ impl fmt::Display for BadDependency<'_> {
 
 /// The plan's step documents; none where there are too many to be looked at.
 fn step_documents<'a>(object: &'a Map<String, Value>, steps_max: usize, issues: &mut Issues) -> &'a [Value] {
-    let mut fields = Fields { object, location: Location::default(), issues };
+    let mut fields = Fields::new(object, Location::default(), issues);
     if fields.value("steps").is_none() {
         fields.report("steps", format_args!("is required and must be an array of steps"));
     }
@@ -406,18 +406,14 @@ fn step_documents<'a>(object: &'a Map<String, Value>, steps_max: usize, issues: 
     steps
 }
 
-/// Does any value lie deeper than [`DEPTH_MAX`]?
-fn nests_too_deep(document: &Value) -> bool {
-    let mut open = vec![(document, 0)];
-    while let Some((value, depth)) = open.pop() {
-        match value {
-            _ if depth > DEPTH_MAX => return true,
-            Value::Array(items) => open.extend(items.iter().map(|item| (item, depth + 1))),
-            Value::Object(object) => open.extend(object.values().map(|item| (item, depth + 1))),
-            _ => {}
-        }
+/// Whether a value contains values more than `levels` levels below it. Recurses no deeper than that.
+fn nests_deeper(value: &Value, levels: usize) -> bool {
+    let is_too_deep = |value: &Value| levels == 0 || nests_deeper(value, levels - 1);
+    match value {
+        Value::Array(items) => items.iter().any(is_too_deep),
+        Value::Object(object) => object.values().any(is_too_deep),
+        _ => false,
     }
-    false
 }
 
 /// What takes the place of an unusable id.
@@ -428,7 +424,7 @@ fn stand_in(at: usize) -> StepId {
 fn read_budget(mut plan: Fields<'_, '_>) -> Budget {
     let Some(object) = plan.object("budget") else { return Budget::default() };
     let location = Location { inside: Some("budget"), ..plan.location };
-    let mut fields = Fields { object, location, issues: plan.issues };
+    let mut fields = Fields::new(object, location, plan.issues);
     let budget = Budget { tokens: fields.integer("tokens", 1..=TOKENS_MAX), cost: read_cost(&mut fields) };
     if fields.value("tokens").or(fields.value("cost")).is_none() {
         plan.report("budget", format_args!("must have tokens or cost"));

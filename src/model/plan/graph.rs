@@ -17,14 +17,14 @@ pub(super) struct Order {
 impl Order {
     /// Sorts the steps whose dependencies are given.
     pub fn new(dependencies: &[Vec<usize>]) -> Self {
-        let dependents = reversed(dependencies);
+        let dependents = Dependents::new(dependencies);
         let mut waiting: Vec<usize> = dependencies.iter().map(Vec::len).collect();
         let mut levels = vec![0; dependencies.len()];
         let mut sorted: Vec<usize> = (0..dependencies.len()).filter(|&step| waiting[step] == 0).collect();
         let mut next = 0;
         while let Some(&step) = sorted.get(next) {
             next += 1;
-            for &dependent in &dependents[step] {
+            for &dependent in dependents.of(step) {
                 levels[dependent] = levels[dependent].max(levels[step] + 1);
                 waiting[dependent] -= 1;
                 if waiting[dependent] == 0 {
@@ -130,15 +130,36 @@ fn next_sweep(pairs: &[(usize, usize)]) -> (Vec<usize>, usize) {
     (targets, pairs.len())
 }
 
-/// Of each step those that wait for it.
-fn reversed(dependencies: &[Vec<usize>]) -> Vec<Vec<usize>> {
-    let mut dependents = vec![Vec::new(); dependencies.len()];
-    for (step, waits_for) in dependencies.iter().enumerate() {
-        for &dependency in waits_for {
-            dependents[dependency].push(step);
+/// The steps that wait for each step, one step's after another's in a single list.
+struct Dependents {
+    steps: Vec<usize>,
+    /// Where each step's begin; the next step's begin where they end.
+    starts: Vec<usize>,
+}
+
+impl Dependents {
+    fn new(dependencies: &[Vec<usize>]) -> Self {
+        // First the ends; filling the list from behind turns each into a start.
+        let mut starts = vec![0; dependencies.len() + 1];
+        dependencies.iter().flatten().for_each(|&dependency| starts[dependency] += 1);
+        let mut end = 0;
+        for start in &mut starts {
+            end += *start;
+            *start = end;
         }
+        let mut steps = vec![0; end];
+        for (step, waits_for) in dependencies.iter().enumerate().rev() {
+            for &dependency in waits_for {
+                starts[dependency] -= 1;
+                steps[starts[dependency]] = step;
+            }
+        }
+        Self { steps, starts }
     }
-    dependents
+
+    fn of(&self, step: usize) -> &[usize] {
+        &self.steps[self.starts[step]..self.starts[step + 1]]
+    }
 }
 
 /// A cycle turned so that its smallest index comes first.

@@ -45,7 +45,7 @@ pub(super) fn listed<'a>(steps: &'a [Value], object: &'a Map<String, Value>, iss
     let mut all = Vec::new();
     list(steps, "steps", None, &mut all);
     let count = all.len();
-    let mut fields = Fields { object, location: Location::default(), issues };
+    let mut fields = Fields::new(object, Location::default(), issues);
     for kind in HandlerKind::ALL {
         // `onFailure` is a word too.
         let is_word = kind == HandlerKind::Failure && !object.get(kind.as_str()).is_some_and(Value::is_array);
@@ -54,7 +54,7 @@ pub(super) fn listed<'a>(steps: &'a [Value], object: &'a Map<String, Value>, iss
     }
     if let Some(object) = fields.object("handlers") {
         let location = Location { inside: Some("handlers"), ..Location::default() };
-        let mut fields = Fields { object, location, issues: fields.issues };
+        let mut fields = Fields::new(object, location, fields.issues);
         for kind in HandlerKind::ALL {
             let more = fields.array(kind.as_str());
             list(more.map_or(&[], Vec::as_slice), kind.path_in_handlers(), Some(kind), &mut all);

@@ -120,7 +120,7 @@ impl Change {
     fn read(object: &Map<String, Value>, steps: &[Exact<'_>]) -> Result<Self, Vec<Issue>> {
         let known: HashSet<StepId> = steps.iter().filter_map(id_of).collect();
         let mut issues = Issues::new();
-        let mut fields = Fields { object, location: Location::default(), issues: &mut issues };
+        let mut fields = Fields::new(object, Location::default(), &mut issues);
         let list = |fields: &mut Fields<'_, '_>, name| fields.array(name).cloned().unwrap_or_default();
         let (added, replacing, removing) =
             (list(&mut fields, "add"), list(&mut fields, "replace"), list(&mut fields, "remove"));

@@ -48,7 +48,7 @@ impl RetryOn {
     pub(super) fn read(policy: &mut Fields<'_, '_>) -> Option<Self> {
         let object = policy.object("retryOn")?;
         let location = Location { inside: Some("retryPolicy.retryOn"), ..policy.location };
-        let mut fields = Fields { object, location, issues: policy.issues };
+        let mut fields = Fields::new(object, location, policy.issues);
         let exit_codes = codes(&mut fields, "exitCodes", 1..=255);
         let statuses = codes(&mut fields, "statuses", 100..=599);
         let errors = fields.array("errors").map_or(&[][..], Vec::as_slice);

@@ -52,7 +52,7 @@ impl ScheduleSpec {
             issues.report(None, None, format_args!("schedule"), format_args!("must be an object"));
         }
         let location = Location { inside: Some("schedule"), ..Location::default() };
-        let mut fields = Fields { object, location, issues: &mut issues };
+        let mut fields = Fields::new(object, location, &mut issues);
         let cron = if value.is_object() { fields.required_text("cron", CRON_CHARS_MAX) } else { None };
         let time_zone = fields.text("timeZone", ZONE_CHARS_MAX).unwrap_or("UTC");
         let words = [("skip", Overlap::Skip), ("queue", Overlap::Queue), ("cancel", Overlap::Cancel)];

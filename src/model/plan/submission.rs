@@ -88,7 +88,7 @@ impl Submission {
             return Ok(Self { plan: Value::Object(object), ..Self::default() });
         };
         let mut issues = Issues::new();
-        let mut fields = Fields { object: &object, location: Location::default(), issues: &mut issues };
+        let mut fields = Fields::new(&object, Location::default(), &mut issues);
         let run_id = id(&mut fields, "runId");
         // Checked alone: who takes the plan on has read it before.
         id::<ProjectId>(&mut fields, "projectId");

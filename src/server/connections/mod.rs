@@ -148,11 +148,13 @@ impl<S: Socket> Connections<S> {
         passed.collect()
     }
 
-    /// Bytes that were read of a connection by another process.
-    pub(super) fn feed(&mut self, index: usize, input: &[u8]) {
-        if let Some(connection) = self.slab.get_mut(index) {
-            connection.feed(input);
+    /// A connection comes from another process, between two requests, with the bytes that were read of the next.
+    pub(super) fn feed(&mut self, index: usize, input: &[u8], now: Now) {
+        let Some(connection) = self.slab.get_mut(index) else { return };
+        if connection.beyond.is_none() {
+            connection.deadline = Some((now.mono + self.timeouts.idle, Overdue::Idle));
         }
+        connection.feed(input);
     }
 
     /// How many there are.

@@ -1,6 +1,6 @@
 //! What a server does that leaves everything to another process, and what that one takes over.
 
-use super::bench::Bench;
+use super::bench::{Bench, HEADER, IDLE, SWEEP};
 use super::{HEALTH, publish, statuses, stream};
 
 #[test]
@@ -38,4 +38,20 @@ fn a_server_that_leaves_answers_what_it_has_read_and_leaves_the_rest_unread() {
     let client = other.connect();
     other.feed(&client, &[HEALTH, HEALTH].concat());
     assert_eq!(statuses(&client.take()), [200, 200]);
+}
+
+#[test]
+fn a_connection_that_was_passed_on_had_no_more_time_for_its_next_request_than_a_new_one() {
+    let mut bench = Bench::new();
+    let [idle, half, new] = std::array::from_fn(|_| bench.connect());
+    bench.feed(&idle, "");
+    bench.feed(&half, "GET /healthz HT");
+    bench.wait(HEADER + SWEEP);
+    assert!(new.is_dropped() && !idle.is_dropped());
+    assert_eq!(statuses(&half.take()), [408]);
+    assert_eq!(statuses(&bench.ask(&idle, HEALTH)), [200]);
+    bench.wait(IDLE - SWEEP);
+    assert!(!idle.is_dropped());
+    bench.wait(2 * SWEEP);
+    assert!(idle.is_dropped());
 }

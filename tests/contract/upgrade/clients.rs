@@ -7,6 +7,8 @@ use super::{STREAM, ask, gated, open_gate, publish, run_to_the_gate, upgrade};
 use crate::common::client::{Connection, Request};
 use crate::common::server::{Server, Setup, Successor, TempDirectory};
 use crate::common::stream::Sse;
+#[cfg(feature = "http-tool")]
+use crate::common::wait_for;
 
 const UPGRADES: usize = 2;
 const STREAMS: usize = 20;
@@ -175,4 +177,36 @@ fn while_steps_have_their_grace_everything_else_goes_on() {
     let _serves = server.until_upgraded(1);
     let messages = server.messages("p", &waiting);
     assert_eq!(messages.last().expect("messages")["type"], "workflow_completed");
+}
+
+#[cfg(feature = "http-tool")]
+#[test]
+fn everybody_waited_for_a_webhook_that_did_not_answer() {
+    use crate::common::receiver::{Answer, Receiver, SECRET};
+    let directory = TempDirectory::new();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let receiver = Receiver::start(move |_| {
+        let _ = released.recv();
+        Answer::Status(200)
+    });
+    let config = format!("[[webhooks]]\nname = \"w\"\nurl = \"{}\"\nsecret = \"{SECRET}\"\n", receiver.url("/"));
+    let server = Setup::default().config(&config).data(&directory.join("data")).start();
+    let mut stream = server.stream(STREAM);
+    stream.next();
+    server.submit("p", &serde_json::json!({"name": "e", "steps": [{"id": "a", "tool": "echo"}]}));
+    let sending = "stepcast_webhook_sending{webhook=\"w\"}";
+    wait_for("the attempt", || (server.metric(sending) == 1.0).then_some(()));
+    upgrade(&server);
+    server.until_logged("is ready to take over", 1);
+    for n in 0..10 {
+        assert_eq!(server.call(publish(n)).status, 202);
+    }
+    // The same stream, which ends only when the webhook has its answer.
+    for n in 0..10 {
+        stream.until(|message| message["type"] == "n" && message["payload"]["n"] == n);
+    }
+    drop(release);
+    let _serves = server.until_upgraded(1);
+    receiver.next();
+    assert_eq!(receiver.rest().len(), 0, "what came through is not sent again");
 }

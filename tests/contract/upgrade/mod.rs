@@ -1,15 +1,19 @@
 //! SIGUSR2: a new process takes over, and nobody is refused. And what a service manager gives and is told.
 
 mod clients;
+mod midway;
 mod refused;
 mod runs;
 mod service;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 use rustix::process::Signal;
 use serde_json::json;
 
 use crate::common::client::{Connection, Request, Response};
-use crate::common::server::{Server, Setup, TempDirectory};
+use crate::common::server::{Server, Setup, TempDirectory, built};
 
 const STREAM: &str = "/api/sse/projects/p";
 const EVENTS: &str = "/api/projects/p/events";
@@ -46,4 +50,24 @@ fn publish(n: u64) -> Request {
 fn ask(connection: &mut Connection, server: &Server, request: &Request) -> Response {
     connection.write(&request.bytes(server.address));
     connection.response(false).expect("an answer on this very connection")
+}
+
+/// A server whose program and configuration can be replaced, by what stands in `bin` and `toml` of the directory.
+fn replaceable(directory: &TempDirectory) -> Server {
+    install(directory);
+    let config = directory.join("toml");
+    fs::write(&config, "").expect("a file");
+    let flags = ["--config", config.to_str().expect("plain characters")];
+    Setup::default().program(&directory.join("bin")).data(&directory.join("data")).flags(&flags).start()
+}
+
+fn install(directory: &TempDirectory) {
+    let _ = fs::remove_file(directory.join("bin"));
+    symlink(built(), directory.join("bin")).expect("a link");
+}
+
+fn install_script(directory: &TempDirectory, script: &str) {
+    fs::remove_file(directory.join("bin")).expect("a link");
+    fs::write(directory.join("bin"), format!("#!/bin/sh\n{script}\n")).expect("a file");
+    fs::set_permissions(directory.join("bin"), fs::Permissions::from_mode(0o755)).expect("ours");
 }

@@ -1,35 +1,14 @@
 //! Upgrades that do not come about, and those that something comes between.
 
-use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::fs;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::Signal;
 
-use super::{STREAM, ask, gated, open_gate, publish, run_to_the_gate, upgrade};
+use super::{STREAM, ask, gated, install, install_script, open_gate, publish, replaceable, run_to_the_gate, upgrade};
 use crate::common::client::Connection;
-use crate::common::server::{Server, Setup, TempDirectory, built};
+use crate::common::server::{Setup, TempDirectory};
 use crate::common::{is_alive, wait_for};
-
-/// A server whose program and configuration can be replaced, by what stands in `bin` and `toml` of the directory.
-fn replaceable(directory: &TempDirectory) -> Server {
-    install(directory);
-    let config = directory.join("toml");
-    fs::write(&config, "").expect("a file");
-    let flags = ["--config", config.to_str().expect("plain characters")];
-    Setup::default().program(&directory.join("bin")).data(&directory.join("data")).flags(&flags).start()
-}
-
-fn install(directory: &TempDirectory) {
-    let _ = fs::remove_file(directory.join("bin"));
-    symlink(built(), directory.join("bin")).expect("a link");
-}
-
-fn install_script(directory: &TempDirectory, script: &str) {
-    fs::remove_file(directory.join("bin")).expect("a link");
-    fs::write(directory.join("bin"), format!("#!/bin/sh\n{script}\n")).expect("a file");
-    fs::set_permissions(directory.join("bin"), fs::Permissions::from_mode(0o755)).expect("ours");
-}
 
 #[test]
 fn where_the_new_program_or_its_configuration_is_no_good_the_old_one_goes_on() {
@@ -65,32 +44,6 @@ fn where_the_new_program_or_its_configuration_is_no_good_the_old_one_goes_on() {
     upgrade(&server);
     let _serves = server.until_upgraded(1);
     assert_eq!(ask(&mut connection, &server, &publish(1)).status, 202);
-}
-
-#[test]
-fn where_the_new_process_cannot_open_the_store_after_all_the_old_one_opens_it_again_and_serves() {
-    let directory = TempDirectory::new();
-    let server = replaceable(&directory);
-    let mut connection = Connection::open(server.address);
-    assert_eq!(ask(&mut connection, &server, &publish(1)).status, 202);
-    // Whoever waits for the lock has it before the new process, which tries from time to time.
-    let lock = File::options().write(true).open(directory.join("data").join("lock")).expect("the store's lock");
-    let of_the_store = format!(":{} ", lock.metadata().expect("it is there").ino());
-    let thief = std::thread::spawn(move || lock.lock().map(|()| lock));
-    wait_for("a thief in wait", || {
-        let locks = fs::read_to_string("/proc/locks").expect("Linux");
-        locks.lines().any(|line| line.contains("-> FLOCK") && line.contains(&of_the_store)).then_some(())
-    });
-    upgrade(&server);
-    wait_for("the lock to be stolen", || thief.is_finished().then_some(()));
-    let stolen = thief.join().expect("it waits").expect("a lock");
-    let line = server.until_logged("upgrade failed: ", 1);
-    assert!(line.contains("ended before it started serving (exit status: 1)"), "{line}");
-    drop(stolen);
-    assert_eq!(ask(&mut connection, &server, &publish(2)).status, 202);
-    let mut stream = server.stream(STREAM);
-    assert_eq!(stream.next().expect("connected").seq(), 2);
-    assert_eq!(server.get("/healthz").status, 200);
 }
 
 #[test]

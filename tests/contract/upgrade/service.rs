@@ -151,3 +151,32 @@ fn where_an_upgrade_does_not_come_about_the_service_is_ready_again() {
     assert!(manager.next().starts_with("RELOADING=1\n"));
     assert_eq!(manager.next(), serving);
 }
+
+#[test]
+fn after_an_upgrade_that_failed_at_its_end_the_manager_was_told_of_the_stop_twice() {
+    let directory = TempDirectory::new();
+    let manager = Manager::at(&directory.join("notify"));
+    let path = directory.join("notify");
+    let setup = gated(&directory).flags(&["--executor-grace", "5m"]);
+    let setup = setup.environment("NOTIFY_SOCKET", path.to_str().expect("plain characters"));
+    let mut server = setup.environment("WATCHDOG_USEC", "200000").start();
+    let serving = manager.next_but_beats();
+    run_to_the_gate(&server);
+    upgrade(&server);
+    assert!(manager.next_but_beats().starts_with("RELOADING=1\n"));
+    let line = server.until_logged("is ready to take over", 1);
+    let new = line.split("process ").nth(1).and_then(|it| it.split(' ').next()?.parse().ok());
+    rustix::process::kill_process(new.and_then(rustix::process::Pid::from_raw).expect("a pid"), Signal::KILL)
+        .expect("it waits");
+    open_gate(&directory);
+    assert_eq!(manager.next_but_beats(), serving);
+    // The thread that beat was that of the server before.
+    manager.until_beat();
+    manager.until_beat();
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait(), Some(0));
+    manager.0.set_nonblocking(true).expect("a socket");
+    let mut text = [0; 1024];
+    let said = std::iter::from_fn(|| manager.0.recv(&mut text).ok().map(|bytes| text[..bytes].to_vec()));
+    assert_eq!(said.filter(|it| it.starts_with(b"STOPPING=1")).count(), 1);
+}

@@ -56,14 +56,14 @@ fn read_retry_on(step: &mut Fields<'_, '_>) -> Option<Arc<RetryOn>> {
     // What is wrong with the policy itself is said where the rest of it is read.
     let object = step.value("retryPolicy")?.as_object()?;
     let location = Location { inside: Some("retryPolicy"), ..step.location };
-    RetryOn::read(&mut Fields { object, location, issues: step.issues }).map(Arc::new)
+    RetryOn::read(&mut Fields::new(object, location, step.issues)).map(Arc::new)
 }
 
 fn read_retry_policy(mut step: Fields<'_, '_>) -> RetryPolicy {
     let default = RetryPolicy::default();
     let Some(object) = step.object("retryPolicy") else { return default };
     let location = Location { inside: Some("retryPolicy"), ..step.location };
-    let mut fields = Fields { object, location, issues: step.issues };
+    let mut fields = Fields::new(object, location, step.issues);
     if fields.value("maxRetries").is_none() {
         fields.report("maxRetries", format_args!("is required and must be an integer from 0 to {RETRIES_MAX}"));
     }

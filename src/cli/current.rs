@@ -1,0 +1,138 @@
+//! The server of this process that signals and the service manager's watchdog are for. After an upgrade that failed it is
+//! another one than before; between the two there is none.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::clock;
+use crate::server::{LoopWatch, RunningServer, Stopper, Tls};
+
+/// How long there may be none before this process no longer counts as alive: for a new process to fail, and for the store
+/// to be opened again after that.
+const GAP_MAX: Duration = Duration::from_secs(150);
+
+/// See the top of this file. Clones are of the same.
+#[derive(Clone, Default)]
+pub(super) struct Current(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    is_told: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Of the one that was last, where there is none.
+    stopper: Option<Stopper>,
+    tls: Option<Tls>,
+    life: Life,
+    /// How often this process was told to stop.
+    stops: u32,
+}
+
+/// What shows that this process does something.
+#[derive(Default)]
+enum Life {
+    /// Nothing: no server has begun so far.
+    #[default]
+    Unborn,
+    /// The turns of a server's loop.
+    Serves(LoopWatch),
+    /// No server's loop, since then.
+    Gap { since: Duration, looks: u64 },
+}
+
+impl Current {
+    /// This server serves from now on. Whoever has told this process to stop before has told it.
+    pub(super) fn set(&self, server: &RunningServer) {
+        let mut state = self.state();
+        let stopper = server.stopper();
+        (0..state.stops).for_each(|_| stopper.stop());
+        (state.stopper, state.tls) = (Some(stopper), server.tls());
+        state.life = Life::Serves(server.loop_watch());
+    }
+
+    /// It does no more, and another one may come.
+    pub(super) fn leave(&self) {
+        self.state().life = Life::Gap { since: clock::mono(), looks: 0 };
+    }
+
+    /// Has it stop, the second time at once.
+    pub(super) fn stop(&self) {
+        let mut state = self.state();
+        state.stops = state.stops.saturating_add(1);
+        state.stopper.iter().for_each(Stopper::stop);
+        self.0.is_told.notify_all();
+    }
+
+    pub(super) fn is_told_to_stop(&self) -> bool {
+        self.state().stops > 0
+    }
+
+    /// Waits so long, unless it is told to stop; whether it was.
+    pub(super) fn is_told_to_stop_within(&self, time: Duration) -> bool {
+        let waited = self.0.is_told.wait_timeout_while(self.state(), time, |state| state.stops == 0);
+        waited.unwrap_or_else(PoisonError::into_inner).0.stops > 0
+    }
+
+    /// Has it read certificate and key anew.
+    pub(super) fn reload(&self) {
+        let Some(tls) = self.state().tls.clone() else { return };
+        match tls.reload() {
+            Ok(()) => log::info!("reloaded the TLS certificate and key"),
+            Err(error) => {
+                log::error!("cannot reload the TLS certificate and key, the previous ones stay in use: {error}")
+            }
+        }
+    }
+
+    /// What moves as long as this process is alive.
+    pub(super) fn turns(&self) -> u64 {
+        match &mut self.state().life {
+            Life::Unborn => 0,
+            Life::Serves(turns) => turns.turns(),
+            Life::Gap { since, .. } if clock::mono() >= *since + GAP_MAX => 0,
+            Life::Gap { looks, .. } => {
+                *looks += 1;
+                *looks
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{AuthMode, Config, DataLocation, ListenAddress};
+    use crate::server::Builder;
+
+    fn server() -> RunningServer {
+        let mut config = Config { data: DataLocation::Memory, ..Config::default() };
+        config.listen = ListenAddress::parse("127.0.0.1:0").expect("an address");
+        config.auth.mode = AuthMode::None;
+        Builder::new(config).start().expect("a server")
+    }
+
+    #[test]
+    fn between_two_servers_beats_go_on_and_who_stops_then_has_stopped_the_next() {
+        let current = Current::default();
+        assert_eq!(current.turns(), 0);
+        let first = server();
+        current.set(&first);
+        first.stop().expect("it ends");
+        current.leave();
+        assert_ne!(current.turns(), current.turns());
+        assert!(!current.is_told_to_stop() && !current.is_told_to_stop_within(Duration::ZERO));
+        current.stop();
+        assert!(current.is_told_to_stop_within(Duration::from_secs(3600)));
+        let second = server();
+        current.set(&second);
+        assert!(second.stopper().is_told_to_stop() && !second.stopper().is_told_to_hurry());
+        second.wait().expect("it ends");
+    }
+}
