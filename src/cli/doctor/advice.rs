@@ -126,8 +126,10 @@ fn of_proxy(finding: &Finding, proxy: Proxy) -> Option<String> {
         (Finding::Cut { .. }, Cloudflare) => return None,
         (Finding::StreamsStayOpen { .. }, Nginx) => "proxy_ignore_client_abort off;",
         (Finding::StreamsStayOpen { .. }, Caddy) => "remove flush_interval -1 from reverse_proxy",
-        (Finding::StreamsStayOpen { .. }, Haproxy) => "option abortonclose",
-        (Finding::StreamsStayOpen { .. }, Apache | Cloudflare) => return None,
+        (Finding::StreamsStayOpen { .. }, Apache | Haproxy) => {
+            "it learns that when it next sends something: lower sse.heartbeat of stepcast (15 s by default)"
+        }
+        (Finding::StreamsStayOpen { .. }, Cloudflare) => return None,
         (Finding::NoHttp2, Nginx) => "http2 on; (before 1.25: listen 443 ssl http2;)",
         (Finding::NoHttp2, Caddy) => "add h2 to protocols in servers",
         (Finding::NoHttp2, Apache) => "Protocols h2 http/1.1",
