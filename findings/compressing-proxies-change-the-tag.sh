@@ -89,7 +89,7 @@ for proxy in nginx haproxy apache caddy; do
   tag=$(curl -sf --compressed -D - -o /dev/null "$url" | tr -d '\r' | sed -n 's/^etag: //Ip')
   echo "$proxy: ETag $tag, If-Match $(curl -sf -X PUT -H "If-Match: $tag" "$url"), If-None-Match $(curl -sf -X PUT -H "If-None-Match: $tag" "$url")"
 done > seen
-nginx -v 2>&1; haproxy -v | sed 1q; apache2 -v | sed 1q; caddy version
+nginx -v 2>&1; haproxy -v | sed -n 1p; apache2 -v | sed -n 1p; caddy version
 cat seen
 diff -q seen - >/dev/null <<'SEEN' || exit 1
 nginx: ETag W/"v1", If-Match W/"v1", If-None-Match W/"v1"

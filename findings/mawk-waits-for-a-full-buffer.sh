@@ -26,7 +26,7 @@ shown() {
   wait $!
   echo "$name, at the end of the pipe: $(cat out)"
 }
-mawk -W version 2>/dev/null | sed 1q
+mawk -W version 2>/dev/null | sed -n 1p
 { shown 3 mawk mawk; shown 30 'mawk -W interactive' mawk -W interactive; shown 30 'busybox awk' busybox awk; } > seen
 cat seen
 diff -q seen - >/dev/null <<'SEEN' || exit 1

@@ -26,7 +26,7 @@ exec 3< <(exec node server.mjs)
 server=$!
 trap 'kill $server; rm -rf "$dir"' EXIT
 read -r port <&3
-wget --version | sed 1q
+wget --version | sed -n 1p
 timeout 60 wget --quiet --output-document=- "http://127.0.0.1:$port/" > events || exit 1
 kill $server; trap 'rm -rf "$dir"' EXIT
 { cat <&3; grep -o '[0-9]' events | paste -sd' '; } | tee seen

@@ -274,7 +274,7 @@ fn request(project: &ProjectId, answer: &StepAnswer, by: &str) -> Result<SteerRe
 mod tests {
     use super::*;
 
-    /// What is decided, what goes with it, and whether it is given up.
+    /// The choice, its payload, and whether the run is given up.
     type Decided = (Choice, Option<String>, bool);
 
     fn resume(text: &str) -> Result<Vec<Decided>, Vec<String>> {

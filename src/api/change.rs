@@ -30,7 +30,7 @@ pub struct ChangeRequest {
     pub if_match: Option<String>,
     /// `Idempotency-Key`.
     pub idempotency_key: Option<String>,
-    /// Who asks.
+    /// Who makes the call.
     pub principal: Principal,
 }
 
@@ -59,7 +59,7 @@ impl Api {
     }
 }
 
-/// What the run is asked by a change of its plan, whose document is `document`.
+/// Makes the wish for a change of a run's plan. `document` is the document of the run.
 ///
 /// # Errors
 /// 400 where the change is no JSON, 409 where it is of another revision, 422 with all issues.
@@ -114,7 +114,7 @@ fn is_for(current: u32, change: &Value, if_match: Option<&str>) -> Result<bool, 
     })
 }
 
-/// Is this revision among those that `If-Match` names? Nothing where it names none. A proxy that has compressed a plan has
+/// Is this revision among those that `If-Match` names? None if it names none. A proxy that has compressed a plan has
 /// changed its tag; the revision is the same.
 fn names_revision(tags: &str, current: u32) -> Option<bool> {
     if tags.trim() == "*" {

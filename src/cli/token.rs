@@ -44,7 +44,7 @@ impl TokenRequest {
     /// The token, good from `now` on, such as `rules` take, and signed with `key`. `*` beside other projects stands for them too.
     ///
     /// # Errors
-    /// Where signing fails.
+    /// If signing fails.
     pub fn sign(&self, now: Timestamp, rules: &ClaimRules, key: &SigningKey) -> Result<String, KeyError> {
         let expires_at = now.plus_millis(u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX));
         let is_for_all = self.projects.iter().any(|project| project == ALL_PROJECTS);

@@ -122,7 +122,7 @@ struct Watched {
 
 struct Shown {
     progress: Progress,
-    /// The stream began anew, and has not said yet whether this run goes on.
+    /// The stream began again, and has not said yet whether this run goes on.
     is_in_doubt: bool,
 }
 
@@ -244,7 +244,7 @@ impl Watched {
         self.runs.remove(run).map_or(Ok(()), |shown| shown.progress.finish())
     }
 
-    /// After a stream has begun anew, its snapshots come first: a run that is in none of them ended meanwhile.
+    /// After a stream has begun again, its snapshots come first: a run that is in none of them ended meanwhile.
     fn end_missing_runs(&mut self) -> io::Result<()> {
         let in_doubt = self.runs.iter().filter(|(_, shown)| shown.is_in_doubt);
         let gone: Vec<RunId> = in_doubt.map(|(run, _)| run.clone()).collect();

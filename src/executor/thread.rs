@@ -48,7 +48,7 @@ pub struct Unstarted {
 
 /// Tells an executor what to do; clones speak to the same one. Nothing here blocks.
 ///
-/// The channel behind it has no bound of its own: whoever accepts runs has bounded them before (`limits.queued_runs`).
+/// The channel after it has no bound of its own: whoever accepts runs has bounded them before (`limits.queued_runs`).
 /// Once the executor has stopped, what it is told is lost; the next start resumes from the log.
 #[derive(Clone)]
 pub struct ExecutorHandle {
@@ -98,7 +98,7 @@ impl Unstarted {
     /// [abandoned](ExecutorHandle::abandon), and says whether there was room.
     ///
     /// # Errors
-    /// Where the system grants no thread or descriptor more.
+    /// If the system grants no thread or descriptor more.
     pub fn start(
         self,
         settings: Settings,
@@ -141,7 +141,7 @@ impl Executor {
     /// Workers whose tool ignores its cancel are left behind.
     ///
     /// # Errors
-    /// Where the executor has ended before, because a thread of it panicked. Its runs stand still; the log tells where,
+    /// If the executor has ended before, because a thread of it panicked. Its runs stand still; the log tells where,
     /// and another executor can go on with them, best in another process.
     pub fn join(self) -> Result<Vec<Record>, Panicked> {
         self.thread.join().unwrap_or_else(|_| Err(Panicked { thread: NAME.to_owned() }))
@@ -202,12 +202,12 @@ impl ExecutorHandle {
     /// its SIGTERM to its SIGKILL.
     ///
     /// For whoever finds that this node is thought to be gone, so that nothing runs here any more whatever the log waits for.
-    /// The log is to be told behind it, and [abandons](Self::abandon) what it may have begun in between.
+    /// The log is to be told after it, and [abandons](Self::abandon) what it may have begun in between.
     pub fn let_go(&self) {
         self.tell(Message::LetGo);
     }
 
-    /// [Lets go](Self::let_go), unless that was done for this number or a larger one, and answers by the number, behind all
+    /// [Lets go](Self::let_go), unless that was done for this number or a larger one, and answers by the number, after all
     /// that was said before: once every worker has come back, or after three seconds. A worker that has not come back by then
     /// is busy until its tool returns, and what comes of that is told to nobody.
     pub fn abandon(&self, number: u64) {

@@ -61,10 +61,10 @@ pub use head::RunHead;
 /// is too long for it ends with a mark; further calls and texts are not told, and what becomes of their steps is.
 pub const KEPT_BYTES_MAX: usize = 512 * 1024;
 
-/// What is kept of what the commands of a run print. What came first goes first.
+/// The memory for the output of a run's commands. The oldest output is dropped first.
 pub const LOG_BYTES_MAX: usize = 128 * 1024;
 
-/// A larger output is cut, and so are larger inputs; where the whole is to be read is said.
+/// Larger outputs and inputs are cut, with a note that says where the whole can be read.
 pub const OUTPUT_BYTES_MAX: usize = 4 * 1024;
 
 /// The steps of a larger plan are not in AG-UI's state, and are no parts of the AI SDK's message; their counts and calls are.

@@ -58,7 +58,7 @@ pub fn write_chunk(to: &mut Vec<u8>, data: &[u8]) {
     end_chunk(to);
 }
 
-/// What a chunk takes beside its data, at most.
+/// The largest overhead of a chunk.
 pub(super) const CHUNK_OVERHEAD_BYTES_MAX: usize = 16 + 2 + 2;
 
 /// Appends what goes before `size` bytes of data, which is not 0.

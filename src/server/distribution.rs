@@ -35,7 +35,7 @@ pub(super) fn distribute(
         }
         for delivery in others {
             if let Delivery::Reply { to: ReplyTo::Caller(caller), answer } = delivery {
-                // Whoever has given up waiting is told nothing.
+                // The caller may have stopped waiting.
                 let _ = caller.try_send(answer);
             }
         }
@@ -70,7 +70,7 @@ fn carry_out(order: Order, executor: &ExecutorHandle) {
     }
 }
 
-/// What came of a child, as its parent takes it.
+/// The result of a child, for its parent.
 pub(super) fn child_end(result: ChildResult) -> ChildEnd {
     ChildEnd { result: result.output.map_err(AttemptError::Passing), usage: result.usage }
 }

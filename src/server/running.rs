@@ -121,7 +121,7 @@ impl RunningServer {
             Ended::Stopped => None,
             Ended::HandedOver(connections) => Some(Legacy { listeners: Arc::clone(&self.listeners), connections }),
         });
-        // Where nobody takes over nobody waits in vain.
+        // Where nobody takes over nobody waits without success.
         drop(self.listeners);
         if let Some((handle, thread)) = self.courier {
             handle.close();

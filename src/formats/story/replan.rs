@@ -36,7 +36,7 @@ impl Story {
         }
     }
 
-    /// Notes what is said of planned steps. Their inputs stand in the plan alone.
+    /// Notes planned steps. Only the plan has their inputs.
     fn note_plan(&mut self, planned: &[PlannedStep]) {
         for step in planned {
             let Some(at) = self.state.position(&step.id) else { continue };

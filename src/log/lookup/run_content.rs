@@ -30,7 +30,7 @@ type Beginning = (Vec<u8>, Option<RunRest>);
 
 impl RunView {
     /// The run as whoever asks for it is answered: its outputs whole, where that is wanted and they are kept, and the items of
-    /// its steps behind everything else, where these are.
+    /// its steps after everything else, where these are.
     pub(in crate::log) fn answer(
         &self,
         look: Look<'_>,
@@ -76,7 +76,7 @@ impl RunView {
         Ok(wholes)
     }
 
-    /// What stands before its steps, and what behind them.
+    /// What stands before its steps, and what after them.
     fn json_around_steps(&self, project: &ProjectId, signer: &IdSigner) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
         let mut state = RunState::clone(&self.state);
         state.steps = Vec::new();
@@ -156,7 +156,7 @@ impl RunRest {
     }
 }
 
-/// A step as it is written around its whole output, which stands where this one's is.
+/// A step with a placeholder for its whole output.
 fn without_output(step: &StepState) -> StepState {
     let mut step = StepState::clone(step);
     (step.output, step.truncated, step.output_bytes) = (Some(Arc::new(Value::Null)), false, None);

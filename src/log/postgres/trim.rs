@@ -49,10 +49,10 @@ const KEYS_SLICE: i64 = 2000;
 const TICKETS_SLICE: i64 = 20_000;
 const FORGOTTEN_SLICE: i64 = 1000;
 
-/// How often what has an end of its own is looked for.
+/// How often expired rows are looked for.
 const PACE: Duration = Duration::from_secs(1);
 
-/// All projects are looked at for no more than this part of the time.
+/// The largest part of the time that is spent on checking all projects.
 const LOOK_PART: u32 = 20;
 
 /// What takes no longer than this is not spared. In a test nothing is, however slow the machine is.
@@ -64,7 +64,7 @@ const KEYS_PACE: Duration = Duration::from_secs(30);
 /// Lets go. See the top of this file.
 pub(super) type Trimmer = Reading<Trimming>;
 
-/// What a [`Trimmer`] goes by.
+/// The settings of a [`Trimmer`].
 pub(super) struct Trimming {
     conn: RefCell<Connection>,
     me: Arc<Membership>,
@@ -95,7 +95,7 @@ struct Looked {
     messages: i64,
     runs: i64,
     keys: u64,
-    /// Those that are too large.
+    /// The projects that are too large.
     too_large: Vec<i64>,
     at: Instant,
     took: Duration,
@@ -124,14 +124,14 @@ struct Stretch {
     floor_at: Option<Timestamp>,
 }
 
-/// What is to go of it.
+/// The part to delete.
 #[derive(Clone, Copy)]
 enum Bound {
-    /// What is before this message.
+    /// Everything before this message.
     Seq(u64),
-    /// What was kept before this.
+    /// Everything stored before this time.
     Time(Timestamp),
-    /// The oldest so many bytes, if its first segment has as many.
+    /// This many of the oldest bytes, if its first segment has as many.
     Bytes(u64),
 }
 
@@ -190,7 +190,7 @@ impl Trimmer {
         let mut is_more = trim.is_more || trim.is_spent();
         let (messages, runs) = (trim.messages, trim.runs);
         if let Some(looked) = &mut self.trims.borrow_mut().looked {
-            // What has gone is not to go again.
+            // What was deleted is not counted again.
             (looked.messages, looked.runs) = (messages, runs);
         }
         is_more |= self.drop_outputs()?;
@@ -224,7 +224,7 @@ impl Trimmer {
         Ok(gone)
     }
 
-    /// What all keys weigh: as it was a moment ago, or where another node trims, within the last [`KEYS_PACE`].
+    /// The weight of all keys: as of just now or, if another node trims, within the last [`KEYS_PACE`].
     pub(super) fn key_bytes_of_all(&self) -> Result<u64, StoreError> {
         let known = {
             let trims = self.trims.borrow();
@@ -263,7 +263,8 @@ impl Trimmer {
         Ok(has_duty)
     }
 
-    /// What all projects come to, and which of them are too large: as it was a moment ago, where looking takes long.
+    /// The totals of all projects, and those that are too large: as of just now, or a little older if checking takes
+    /// long.
     fn look_at_all(&self) -> Result<Looked, StoreError> {
         let (known, (messages_max, runs_max)) = {
             let trims = self.trims.borrow();
@@ -292,12 +293,12 @@ impl Trimmer {
         rows.map_err(|failure| failure.at(conn.address().shown()))
     }
 
-    /// How many went of what is let go.
+    /// The number of deleted rows.
     fn gone(&self, sql: &'static str, values: &[Value<'_>]) -> Result<u64, StoreError> {
         self.write_rows(sql, values)?.first().map_or(Ok(0), |row| count(row, 0))
     }
 
-    /// Some pieces of outputs that were let go. `true` where there may be more.
+    /// Deletes some pieces of dropped outputs. `true` if there may be more.
     fn drop_outputs(&self) -> Result<bool, StoreError> {
         let pieces = self.gone(sql::DROP_PIECES, &[&OUTPUTS_SLICE, &PIECES_SLICE])?;
         if pieces == nat(PIECES_SLICE) {
@@ -318,7 +319,7 @@ impl Trimmer {
         self.write_rows(sql::DROP_WISHES, &[&int(KEY_AGE_MS)]).map(drop)
     }
 
-    /// The projects that have come to hold nothing.
+    /// Notes the projects that have become empty.
     fn note_empty(&self, now: Timestamp) -> Result<Vec<ProjectId>, StoreError> {
         let shrunk: Vec<i64> = self.trims.borrow().shrunk.iter().copied().collect();
         if shrunk.is_empty() {
@@ -330,7 +331,7 @@ impl Trimmer {
         Ok(emptied)
     }
 
-    /// Forgets projects that have held nothing for long, and now and then those beyond as many as may be. Were there any?
+    /// Forgets projects that have been empty for long, and now and then those beyond the limit. Were there any?
     fn forget_projects(&self, before: Timestamp, emptied: usize) -> Result<bool, StoreError> {
         let mut gone = self.write_rows(sql::FORGET_PROJECTS, &[&ms(before), &FORGOTTEN_SLICE])?;
         let so_far = self.trims.borrow().emptied + emptied;
@@ -422,7 +423,7 @@ impl Trim<'_> {
                     let messages = self.messages;
                     self.sweep(&oldest, Bound::Bytes(nat(too_many)))?;
                     if self.messages == messages {
-                        // What is left of the segment is not too much.
+                        // The rest of the segment is within the limit.
                         break;
                     }
                 }
@@ -511,7 +512,7 @@ impl Trim<'_> {
         }
     }
 
-    /// The first message of a segment that so many bytes are before, if any is.
+    /// The first message of a segment after at least this many bytes, if there is one.
     fn seq_after(&self, project: i64, segment: &Segment, bytes: u64) -> Result<Option<u64>, StoreError> {
         let rows = self.store.rows(sql::WEIGHTS, &[&project, &int(segment.first_seq), &int(segment.count)])?;
         let mut passed = 0;

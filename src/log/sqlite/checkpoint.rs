@@ -22,7 +22,7 @@ const COMMIT_BYTES: u64 = 8 * 1024;
 
 /// Asks for checkpoints, one at a time. The thread ends with it.
 pub(super) struct Checkpointer {
-    /// None where there is no thread, and while it is dropped.
+    /// None if there is no thread, and while it is dropped.
     wanted: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
     /// Bytes since the last one was asked for.

@@ -23,8 +23,8 @@ use crate::model::Timestamp;
 
 pub(super) const DATABASE: &str = "stepcast.db";
 
-/// Empty; who holds it locked may open the database. A lock of its own, so that `sqlite3` can look into the database,
-/// or make a backup of it, while the server runs. The system lets it go with the process, however that ends.
+/// An empty file; the process that holds its lock may open the database. It is separate so that `sqlite3` can read or
+/// back up the database while the server runs. The system releases the lock when the process ends.
 const LOCK: &str = "lock";
 
 /// How long a start waits for the lock. A server that was killed just now may have left it with a child that it was about

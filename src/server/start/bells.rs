@@ -9,7 +9,7 @@ use crate::executor::ExecutorHandle;
 use crate::log::Outcome;
 use crate::webhooks;
 
-/// What the log rings. Whoever rings never waits.
+/// The bells that the log rings. Ringing never waits.
 pub(super) struct Bells {
     webhooks: webhooks::Bell,
     schedules: Sender<()>,
@@ -34,7 +34,7 @@ pub(super) fn bells() -> (Bells, Rung) {
 }
 
 impl Bells {
-    /// Where all goes that leaves the log. Others are told what has moved only where the store is shared.
+    /// Passes on the outputs of the log. Other nodes are told about changes only if the store is shared.
     pub(super) fn distribute(
         self,
         executor: ExecutorHandle,
