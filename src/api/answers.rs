@@ -239,7 +239,7 @@ impl Decisions {
 }
 
 impl StepAnswer {
-    /// About how many bytes it takes. Its id names the run and the step, which stand beside it.
+    /// About its size in bytes. Its id contains the run and the step, so they are counted twice.
     fn bytes(&self) -> usize {
         size_of::<Self>() + 2 * self.id.len() + self.payload.as_ref().map_or(0, String::len)
     }

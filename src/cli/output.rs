@@ -17,7 +17,7 @@ pub(super) fn say(line: impl Display) -> Result<(), CommandError> {
     written.map_err(|error| CommandError::stdout(&error))
 }
 
-/// Writes a line to stderr. Where that can't be, nobody is there to be told.
+/// Writes a line to stderr. If that fails, there is no one to report it to.
 pub(super) fn complain(line: impl Display) {
     let _ = writeln!(io::stderr().lock(), "stepcast: {line}");
 }

@@ -41,7 +41,8 @@ pub struct TokenRequest {
 }
 
 impl TokenRequest {
-    /// The token, good from `now` on, such as `rules` take, and signed with `key`. `*` beside other projects stands for them too.
+    /// Makes a token that is valid from `now` on, satisfies `rules`, and is signed with `key`. `*` includes all other
+    /// projects.
     ///
     /// # Errors
     /// If signing fails.

@@ -139,8 +139,8 @@ impl AgUi {
         say(started);
         say(self.snapshot(story));
         say(messages_snapshot(opening.messages, story));
-        // Results come one by one, behind the messages: a client puts each right after its call, where it would stand had
-        // the client been there, and not after all messages that it had before.
+        // Results come one by one after the messages: a client puts each right after its call, as if it had watched
+        // from the start, and not after all its earlier messages.
         let calls = story.parts.iter().filter_map(|part| match part {
             Part::Call(call) if call.result.is_some() => Some(result_event(call, story)),
             _ => None,

@@ -1,10 +1,10 @@
 //! A run, retold in the formats that agent frontends read: AG-UI 1.0, and version 1 of the UI message stream of the Vercel
 //! AI SDK.
 //!
-//! Pure: the messages of a run go in, one after the other, and what a frontend is told comes out, as events of a stream.
-//! An [`Encoder`] is one run in one format. What it tells of a message is the same for everyone who watches, so it is
-//! encoded once; what somebody who comes later has missed is its [`prelude`](Encoder::prelude), after which that client's
-//! state is what it would be had it seen every event. No stream, no project and no ticket is known here.
+//! Pure: the messages of a run go in, one after another, and the events for a frontend come out. An [`Encoder`] is one
+//! run in one format. The events of a message are the same for all streams, so they are encoded once; a later stream
+//! begins with a [`prelude`](Encoder::prelude), after which that client's state is what it would be had it seen every
+//! event. No stream, no project and no ticket is known here.
 //!
 //! | part | what it is |
 //! |---|---|

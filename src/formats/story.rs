@@ -1,8 +1,8 @@
-//! What clients were told of a run and keep: a fold over its messages, the same for both formats.
+//! What clients keep of a run: a fold over its messages, the same for both formats.
 //!
-//! What a client keeps is a row of [parts](Part) in the order in which they came up. A message adds to it or moves it on,
-//! and the [`Move`]s that [`Story::apply`] returns are what a format has to tell of that message. What somebody who comes
-//! late is told are the parts themselves. So the two can't differ, and bounds cut the same for both.
+//! A client keeps a list of [parts](Part) in the order in which they appeared. A message adds or changes parts, and
+//! [`Story::apply`] returns these [`Move`]s, which a format sends. A late client is sent the parts themselves. So the
+//! two can't differ, and limits cut the same for both.
 
 mod output;
 mod replan;

@@ -31,7 +31,7 @@ const WAITING_BATCHES_MAX: usize = 1024;
 /// few pages one after another, have each page encoded once.
 const CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// After so long without a question nobody replays, and the pages are let go.
+/// After this long without a question the cached pages are dropped.
 const IDLE: Duration = Duration::from_secs(5);
 
 /// How much less of a processor's time than the loop and the log those get that read, where there is not enough for all:

@@ -106,12 +106,12 @@ impl LogHandle {
     }
 }
 
-/// Starts the log's thread, and those that read beside it where the store can be read by others. They end when the
-/// log is [closed](LogHandle::close), or every [`LogHandle`] is gone, and everything is written that can be. Where one of
-/// them panics, whoever waits for it may wait for ever.
+/// Starts the thread of the log, and its reader threads if the store has readers. They end when the log is
+/// [closed](LogHandle::close), or every [`LogHandle`] is gone, and everything possible is written. If one of them
+/// panics, callers that wait for it may wait for ever.
 ///
 /// # Errors
-/// If no thread can be made.
+/// If the system grants no thread.
 pub fn start(
     mut journal: Journal,
     clock: impl Fn() -> Now + Send + 'static,
@@ -188,9 +188,8 @@ impl<C: Fn() -> Now, O: FnMut(Outcome)> Shell<C, O> {
         self.journal
     }
 
-    /// Has the readers answer what is theirs, once everything has left that came before: where a stream begins is not to be
-    /// told before the messages are handed out that it begins behind. Where the readers have no room, whoever asks may ask
-    /// again.
+    /// Passes questions to the readers after all earlier outputs have been delivered: a stream must not learn where it
+    /// begins before the messages up to there are delivered. If the readers have no room, the client may ask again.
     fn hand_on(&mut self, questions: Vec<Question>) {
         let no_room = match &self.history {
             Some(history) => history.ask(questions),

@@ -1,10 +1,10 @@
-//! The scheduler's thread: looks which schedules are due, and has the log begin their runs.
+//! The thread of the scheduler: finds the due schedules, and has the log start their runs.
 //!
-//! It may wait for the log, and nobody waits for it. What it goes by is what the log keeps, looked at anew each time: so it
-//! makes no difference who has changed it. A run and what its schedule has come to are kept together, and the run's id
-//! follows from the time: a firing is made once, whatever ends the process, and whoever else makes it too. What comes of a
-//! schedule is kept where nothing else has come of it meanwhile: so nodes that share a store, each with a scheduler, count a
-//! firing once between them.
+//! It may wait for the log, and nobody waits for it. It works only from what the log has stored, and reads it each
+//! time: so it makes no difference who has changed it. A run and what its schedule has come to are kept together, and
+//! the run's id follows from the time: a firing is made once, whatever ends the process, and whoever else makes it too.
+//! What comes of a schedule is kept where nothing else has come of it meanwhile: so nodes that share a store, each with
+//! a scheduler, count a firing once between them.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -8,9 +8,9 @@ use crate::executor::{AttemptError, ChildEnd, ExecutorHandle, NewRun, ResumedRun
 use crate::log::{self, ChildResult, Delivery, Order, Outcome, ReplyTo};
 use crate::model::{ProjectId, RunId};
 
-/// Hands out what leaves the log. The loop is told before anyone else who waits, so that whoever has been answered finds
-/// that the loop knows. `ring` tells that webhooks are to be told something, `ring_schedules` that there are other schedules
-/// than before, `wake_others` what has moved that other nodes may watch; none of them waits.
+/// Distributes the outputs of the log. The loop comes first, so that a caller with an answer finds that the loop knows,
+/// too. `ring` reports new webhook events, `ring_schedules` changed schedules, `wake_others` projects that have changed
+/// for other nodes; none of them waits.
 pub(super) fn distribute(
     executor: ExecutorHandle,
     inbox: InboxSender,

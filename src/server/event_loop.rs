@@ -87,8 +87,8 @@ pub(super) struct Hands {
 }
 
 impl Hands {
-    /// Hands the log a batch, if it has room. The executor is told itself which runs are to end, so that no tool goes on
-    /// until the log has come to it, and behind the log, which finds the run open then.
+    /// Hands the log a batch, if it has room. Then the executor is told directly which runs to cancel, so that no tool
+    /// continues until the log gets to it. This comes after the batch, so that the log still finds the run open.
     fn send(&self, batch: Vec<Command>) -> Result<(), Vec<Command>> {
         let cancel = |command: &Command| match command {
             Command::Cancel { project, run, .. } => Some((project.clone(), run.clone())),

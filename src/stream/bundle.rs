@@ -111,7 +111,7 @@ impl Bundle {
     pub(super) fn note_late(&mut self, project: u32, from: u64) {
         let Ok(part) = self.parts.binary_search(&project) else { return };
         self.news += 1;
-        // Where nobody has joined, nobody is where the rounds are.
+        // If no stream has joined, none is at the position of the rounds.
         if self.joined > 0 {
             let late = &mut self.work.get_or_insert_default().late;
             if !late.iter().any(|(known, _)| usize::from(*known) == part) {

@@ -64,8 +64,8 @@ const GATHER_BYTES_MAX: usize = 16 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// A stream is behind the backlog: read on for it from the log, then call [`ConnectionManager::page`],
-    /// [`skip`](ConnectionManager::skip) or [`page_refused`](ConnectionManager::page_refused): one of them, also where
-    /// the stream has ended meanwhile, because only so many pages are asked for at a time.
+    /// [`skip`](ConnectionManager::skip) or [`page_refused`](ConnectionManager::page_refused): exactly one of them,
+    /// even if the stream has ended meanwhile, because the number of pages under way is limited.
     ReadPage {
         /// For whom.
         stream: SlabKey,

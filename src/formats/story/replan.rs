@@ -1,4 +1,5 @@
-//! How a story goes on once its run's plan is another: what is told of steps stays with them, wherever they stand now.
+//! Continues a story after a change of the plan: what was sent about a step stays with the step, even if its index
+//! changes.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
 //! Records which projects and active runs a batch has touched, and publishes their new state after the commit and
-//! before anyone is told of it. So a list shows everything that the client has been told, and listing thousands costs
+//! before anything of it is delivered. So a list shows everything that the client has seen, and listing thousands costs
 //! the log nothing.
 
 use std::collections::BTreeMap;

@@ -16,10 +16,11 @@ use crate::log::views::read_event;
 use crate::model::{FIRST_REVISION, Now, Plan, ProjectId, RunState, is_noted};
 
 impl Journal {
-    /// Forgets what is in memory, of everything or of these projects alone, and reads it anew. Who watches what and who
-    /// runs what is not the store's to know, and stays. What was written to a project that is watched since the loop was
-    /// sent its newest message comes out, too: that is where the project has to be when this is called. What is in memory of
-    /// these runs may not be kept; where a store is shared, what is true of others is folded on from where it is.
+    /// Forgets the state in memory, all of it or that of these projects, and reads it again. What is watched, and which
+    /// runs run here, is not in the store, and stays. Messages of watched projects that the loop was not sent are
+    /// delivered, too: so the newest message of a project has to be the last one sent when this is called. The state of
+    /// the runs in `changed` may not be that of the store; if the store is shared, the true state of other runs is
+    /// kept, and new messages are folded into it.
     ///
     /// Where a store is shared, runs that it says are this node's are gone on with.
     pub(super) fn reload(

@@ -237,7 +237,7 @@ mod tests {
         StepId::parse(id).expect("an id")
     }
 
-    /// A store with a run of which each of these steps has so many items with outputs of 2,000 bytes.
+    /// A store with a run whose steps each have this many items with outputs of 2,000 bytes.
     fn store(steps: &[&str], items: u32) -> MemoryStore {
         let mut store = MemoryStore::new();
         let at = crate::model::Timestamp::from_millis(1);

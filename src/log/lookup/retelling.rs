@@ -217,8 +217,7 @@ impl Kept {
         Ok(kept)
     }
 
-    /// Tells what comes behind where it is, about so many bytes of it. Where something of that is gone, one is made again that
-    /// stands after it.
+    /// Reads on, about `bytes_max` bytes. If a message on the way is gone, a new encoder is made that begins after it.
     fn read_on_or_anew(
         mut self,
         look: Look<'_>,
@@ -237,7 +236,7 @@ impl Kept {
         Ok((anew, row))
     }
 
-    /// Tells what comes behind where it is, up to position `up_to`: to a row, one message at least, or to nobody.
+    /// Reads on up to position `up_to`, into a row, at least one message, or into nothing.
     fn read_on(
         &mut self,
         look: Look<'_>,

@@ -22,7 +22,7 @@ use crate::log::store::{
 use crate::log::store::{EndedRun, Ends, History, OpenRun, Recovered, RecoveredProject, RunNumber};
 use crate::model::{OutputStream, PlanName, ProjectId, RunId, RunStatus, StepId, Timestamp};
 
-/// Places in the order of segments that may be stale before it is gone through.
+/// How many entries of the order may be stale before it is cleaned.
 const STALE_PLACES_MIN: usize = 1024;
 
 /// Everything that is kept.
@@ -30,7 +30,7 @@ const STALE_PLACES_MIN: usize = 1024;
 pub(super) struct Contents {
     projects: Vec<Project>,
     by_id: HashMap<ProjectId, u32>,
-    /// Places in `projects` of which nothing is left.
+    /// Indexes in `projects` that are free.
     free: Vec<u32>,
     /// Projects that hold nothing, by since when.
     empty: BTreeSet<(Timestamp, u32)>,

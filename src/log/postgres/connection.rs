@@ -163,8 +163,8 @@ impl Connection {
         self.run_with(together, steps, 0, None)
     }
 
-    /// The same, where so many bytes go with them. It may take the longer, and while rows come. Behind all of them, whatever
-    /// comes of them, `aside` is sent, and nobody waits for what comes of that.
+    /// The same for statements with this many bytes of values, which get more time, as while rows come. `aside` is sent
+    /// after all of them, whatever their results, and its result is not awaited.
     pub(super) fn run_with(
         &mut self,
         together: Together,

@@ -87,8 +87,8 @@ impl Housekeeping {
         }
     }
 
-    /// See [`Store::trim`](crate::log::store::Store::trim). Of a trim beside, which projects are empty is told by their
-    /// revisions, as to every other node.
+    /// See [`Store::trim`](crate::log::store::Store::trim). After a trim on its own thread, the revisions of projects
+    /// tell which have become empty, as to every other node.
     pub(super) fn trim(&mut self, retention: &Retention, now: Times) -> Result<Trimmed, StoreError> {
         match self {
             Self::Here(trimmer) => trimmer.let_go(retention, now),

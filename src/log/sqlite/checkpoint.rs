@@ -77,7 +77,7 @@ impl Drop for Checkpointer {
 
 fn run(conn: &Connection, asked: &Receiver<()>) {
     while asked.recv().is_ok() {
-        // PASSIVE waits for nobody, and nobody for it.
+        // PASSIVE neither waits for others nor blocks them.
         if let Err(error) = conn.pragma(None, "wal_checkpoint", "PASSIVE", |_| Ok(())) {
             log::debug!("a checkpoint failed: {error}");
         }

@@ -266,8 +266,8 @@ fn check_version(conn: &Connection) -> rusqlite::Result<Result<Found, Problem>> 
 fn set_up(conn: &Connection, synchronous: Synchronous) -> rusqlite::Result<String> {
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
     conn.busy_timeout(BUSY_TIMEOUT)?;
-    // One plan for each statement. Otherwise it depends on the values bound, and SQLite prepares a held statement anew
-    // whenever those are let go, which is at every use.
+    // One query plan for each statement. Otherwise the plan depends on the bound values, and SQLite prepares a cached
+    // statement again whenever these are cleared, which is at every use.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // Both before there is a table, or never.
     conn.pragma_update(None, "page_size", PAGE_BYTES)?;

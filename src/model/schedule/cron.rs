@@ -79,7 +79,7 @@ impl Schedule {
         Some(Due { newest: self.newest(due.newest, until), ..due })
     }
 
-    /// The newest time up to `until`, behind so many that it takes too long to go through all; `known` is one.
+    /// The newest time up to `until`, if there are too many times to visit all; `known` is one of them.
     fn newest(&self, known: Timestamp, until: Timestamp) -> Timestamp {
         let mut back = LOOK_BACK_MS;
         loop {

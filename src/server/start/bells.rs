@@ -43,7 +43,7 @@ impl Bells {
     ) -> impl FnMut(Outcome) + Send + Clone + 'static {
         let Self { webhooks, schedules, others } = self;
         let ring_schedules = move || {
-            // Where it is full it has rung, and nobody has come to it so far.
+            // If it is full, it has already rung.
             let _ = schedules.try_send(());
         };
         let wake_others = move |moved, has_wishes| {

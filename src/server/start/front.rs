@@ -82,7 +82,7 @@ impl Front {
         Boards { webhooks, firings }
     }
 
-    /// From now on whoever connects is served, behind those that another process has `passed` on.
+    /// Starts to serve: first the connections that another process has `passed` on, then new ones.
     pub(super) fn start(
         self,
         hands: Hands,
