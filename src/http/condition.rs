@@ -152,7 +152,7 @@ mod tests {
         ] {
             let conditions = Preconditions { if_match: Some(known.to_owned()), if_none_match: None };
             assert_eq!(conditions.hold(Some("1-a")), expected, "{known}");
-            assert_eq!(conditions.hold(None), false, "{known}");
+            assert!(!conditions.hold(None), "{known}");
         }
     }
 
