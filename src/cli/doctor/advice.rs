@@ -116,6 +116,10 @@ fn of_caddy(finding: &Finding) -> Option<&'static str> {
     })
 }
 
+/// Of a proxy that sees that a client has left only when it has something for it.
+const LEARNS_LATE: &str =
+    "it learns that when it next sends something: lower sse.heartbeat of stepcast (15 s by default)";
+
 fn of_apache(finding: &Finding) -> Option<&'static str> {
     Some(match finding {
         Finding::OldVersion => "remove SetEnv force-proxy-request-1.0",
@@ -127,11 +131,9 @@ fn of_apache(finding: &Finding) -> Option<&'static str> {
         Finding::Buffered { .. } | Finding::NoHeartbeat { .. } => "ProxyPass / http://127.0.0.1:8080/ flushpackets=on",
         Finding::IdleCut { .. } => "ProxyTimeout 60 (more than sse.heartbeat, 15 s by default)",
         Finding::Cut { .. } => "raise Timeout and ProxyTimeout",
+        Finding::StreamsStayOpen { .. } => LEARNS_LATE,
         Finding::NoHttp2 => "Protocols h2 http/1.1",
-        Finding::UntrustedProxy { .. }
-        | Finding::NoTls
-        | Finding::BodyRefused { .. }
-        | Finding::StreamsStayOpen { .. } => return None,
+        Finding::UntrustedProxy { .. } | Finding::NoTls | Finding::BodyRefused { .. } => return None,
     })
 }
 
@@ -145,7 +147,7 @@ fn of_haproxy(finding: &Finding) -> Option<&'static str> {
         Finding::Buffered { .. } | Finding::NoHeartbeat { .. } => "option http-no-delay",
         Finding::IdleCut { .. } => "timeout server 60s, timeout client 60s (more than sse.heartbeat)",
         Finding::Cut { .. } => "remove timeout tunnel, and whatever bounds an answer as a whole",
-        Finding::StreamsStayOpen { .. } => "option abortonclose",
+        Finding::StreamsStayOpen { .. } => LEARNS_LATE,
         Finding::NoHttp2 => "bind :443 ssl crt FILE alpn h2,http/1.1",
         Finding::UntrustedProxy { .. } | Finding::NoTls | Finding::BodyRefused { .. } | Finding::OldVersion => {
             return None;
