@@ -31,6 +31,7 @@ mod membership;
 mod noted;
 mod notice;
 mod open;
+mod page;
 mod plan_columns;
 mod projects;
 mod read;
@@ -46,6 +47,7 @@ pub(super) mod testing;
 mod tests;
 mod tls;
 mod trim;
+mod trim_sql;
 mod write;
 
 use std::cell::RefCell;

@@ -13,21 +13,13 @@ use super::codes::{
 };
 use super::connection::Connection;
 use super::failure::Failure;
+use super::page::Page;
 use super::sql;
 use crate::log::store::{
     Due, DueId, DueRow, DueTimes, Ends, Flow, History, KeyRow, NodeId, PlanCounts, PlanRow, RunNumber, RunRow,
     StoreError, StoredMessage, StoredOutput, WantedPlans,
 };
 use crate::model::{OutputStream, PlanName, ProjectId, RunId, RunStatus, StepId, Timestamp};
-
-/// Rows of a first page: most readers need no more.
-const FIRST_PAGE: i64 = 64;
-
-/// Rows of a page at most.
-const PAGE_MAX: i64 = 1024;
-
-/// Bytes of a page, about.
-const PAGE_BYTES: u64 = 1024 * 1024;
 
 /// A parameter.
 pub(super) type Value<'a> = &'a (dyn ToSql + Sync);
@@ -297,42 +289,6 @@ impl<W: Readable> History for Reading<W> {
             Ok(PlanCounts { of_project: count(&row, 0)?, scheduled: count(&row, 1)?, bytes: count(&row, 2)? })
         };
         row.map_or(Ok(PlanCounts::default()), counts)
-    }
-}
-
-/// How much is asked for at once, and whether more is.
-struct Page {
-    rows: i64,
-    is_over: bool,
-    /// The last page had fewer rows than requested.
-    is_last: bool,
-}
-
-impl Page {
-    fn first() -> Self {
-        Self { rows: FIRST_PAGE, is_over: false, is_last: false }
-    }
-
-    fn is_wanted(&self) -> bool {
-        !self.is_over && !self.is_last
-    }
-
-    /// Rows whose weight is in one column have come: the next page is of as many as weigh enough.
-    fn has_come(&mut self, rows: &[Row], column: usize) {
-        let weight: u64 =
-            rows.iter().filter_map(|row| row.try_get::<_, &[u8]>(column).ok()).map(|it| it.len() as u64).sum();
-        self.is_last = (rows.len() as i64) < self.rows;
-        let each = 1 + weight / (rows.len().max(1) as u64);
-        self.rows = int(PAGE_BYTES / each).clamp(1, PAGE_MAX);
-    }
-
-    fn has_come_small(&mut self, rows: &[Row]) {
-        self.is_last = (rows.len() as i64) < self.rows;
-        self.rows = PAGE_MAX;
-    }
-
-    fn note(&mut self, flow: Flow) {
-        self.is_over = flow == Flow::Stop;
     }
 }
 
