@@ -19,7 +19,7 @@ impl std::error::Error for NoRandomness {}
 /// Bits that nobody can guess.
 ///
 /// # Errors
-/// Where the system gives none.
+/// If the system gives none.
 pub(crate) fn bits<const N: usize>() -> Result<[u8; N], NoRandomness> {
     let mut bits = [0; N];
     match SystemRandom::new().fill(&mut bits) {

@@ -239,7 +239,7 @@ impl Decisions {
 }
 
 impl StepAnswer {
-    /// About how many bytes it takes. Its id names the run and the step, which stand beside it.
+    /// About its size in bytes. Its id contains the run and the step, so they are counted twice.
     fn bytes(&self) -> usize {
         size_of::<Self>() + 2 * self.id.len() + self.payload.as_ref().map_or(0, String::len)
     }
@@ -274,7 +274,7 @@ fn request(project: &ProjectId, answer: &StepAnswer, by: &str) -> Result<SteerRe
 mod tests {
     use super::*;
 
-    /// What is decided, what goes with it, and whether it is given up.
+    /// The choice, its payload, and whether the run is given up.
     type Decided = (Choice, Option<String>, bool);
 
     fn resume(text: &str) -> Result<Vec<Decided>, Vec<String>> {

@@ -213,7 +213,7 @@ fn bounded<T>(projects: BTreeMap<ProjectId, T>) -> Result<BTreeMap<ProjectId, T>
         1..=PROJECTS_PER_STREAM_MAX => Ok(projects),
         count => {
             let limit = PROJECTS_PER_STREAM_MAX;
-            let expected = format!("expected 1 to {limit} projects (fixed limit), found {count}");
+            let expected = format!("expected 1 to {limit} projects (not configurable), found {count}");
             Err(bad("projects", &expected))
         }
     }

@@ -12,7 +12,7 @@ use super::{Action, Ask, Facts, PlanRequest, Prepared, Purpose, Render, read_jso
 use crate::auth::{Principal, Scope};
 use crate::executor::Context;
 use crate::executor::change::check_change;
-use crate::http::{Problem, Request, list_of};
+use crate::http::{Problem, Request, list_of, without_coding};
 use crate::log::{Claim, SteerRequest};
 use crate::model::json::{lost_number, without_bom};
 use crate::model::{FIRST_REVISION, Issue, PlanChange, ProjectId, RunId, Steering};
@@ -30,7 +30,7 @@ pub struct ChangeRequest {
     pub if_match: Option<String>,
     /// `Idempotency-Key`.
     pub idempotency_key: Option<String>,
-    /// Who asks.
+    /// Who makes the call.
     pub principal: Principal,
 }
 
@@ -59,7 +59,7 @@ impl Api {
     }
 }
 
-/// What the run is asked by a change of its plan, whose document is `document`.
+/// Makes the wish for a change of a run's plan. `document` is the document of the run.
 ///
 /// # Errors
 /// 400 where the change is no JSON, 409 where it is of another revision, 422 with all issues.
@@ -114,13 +114,16 @@ fn is_for(current: u32, change: &Value, if_match: Option<&str>) -> Result<bool, 
     })
 }
 
-/// Is this revision among those that `If-Match` names? Nothing where it names none. A proxy that has compressed a plan has
-/// made its tag a weak one; the revision is the same.
+/// Is this revision among those that `If-Match` names? None if it names none. A proxy that has compressed a plan has
+/// changed its tag; the revision is the same.
 fn names_revision(tags: &str, current: u32) -> Option<bool> {
     if tags.trim() == "*" {
         return Some(true);
     }
-    let revision = |tag: &str| tag.trim().trim_start_matches("W/").trim_matches('"').parse::<u64>().ok();
+    let revision = |tag: &str| {
+        let bare = tag.trim().trim_start_matches("W/").trim_matches('"');
+        without_coding(bare).parse::<u64>().ok()
+    };
     let mut named = tags.split(',').filter_map(revision).peekable();
     named.peek()?;
     Some(named.any(|revision| revision == u64::from(current)))
@@ -146,7 +149,7 @@ mod tests {
         let read = |change: &str, if_match| check(DOCUMENT.as_bytes(), change.as_bytes(), if_match, &context);
         let good = r#"{"expectedRevision":3,"add":[{"id":"b","tool":"echo"}]}"#;
         assert_eq!(read(good, Some("7")).expect("is good").of_revision, 3, "the body counts");
-        for if_match in ["3", "\"3\"", "W/\"3\"", "*", "\"2\", W/\"3\"", "\"x\",\"3\""] {
+        for if_match in ["3", "\"3\"", "W/\"3\"", "\"3-gzip\"", "*", "\"2\", W/\"3\"", "\"x\",\"3\""] {
             assert!(read(r#"{"add":[{"id":"b","tool":"echo"}]}"#, Some(if_match)).is_ok(), "{if_match}");
         }
         for (change, if_match, expected) in [

@@ -1,8 +1,8 @@
 //! `GET` and `POST /api/sse/doctor`: tells what of a request has arrived, for `stepcast doctor`, which sent it and so knows
 //! what was changed on the way.
 //!
-//! It is for administrators: what proxies add can tell of the network behind them. Only headers that say something about
-//! proxies are repeated, and never a credential.
+//! It is for administrators: what proxies add can tell of the network behind them. Only headers that say something
+//! about proxies are repeated, and never a credential.
 
 use std::net::IpAddr;
 

@@ -61,7 +61,7 @@ pub fn plan(bytes: &[u8]) {
     }
 }
 
-/// Every step stands in one level, and what it waits for in an earlier one; handlers stand behind them and in none.
+/// Every step stands in one level, and what it waits for in an earlier one; handlers stand after them and in none.
 fn check_plan(plan: &Plan) {
     let count = plan.step_count();
     assert!(count > 0 && plan.steps.iter().skip(count).all(|step| step.handler.is_some()));
@@ -133,7 +133,7 @@ fn check_headers(headers: &[(&'static str, String)]) {
     }
 }
 
-/// A client reads the answer that was meant, and nothing behind it.
+/// A client reads the answer that was meant, and nothing after it.
 fn check_answer(out: &[u8], status: u16) {
     let mut fields = [httparse::EMPTY_HEADER; 32];
     let mut head = httparse::Response::new(&mut fields);

@@ -101,7 +101,7 @@ impl Api {
         &self.settings.signer
     }
 
-    /// The stream that a ticket was spent for can't be had just now; what is to be kept of that.
+    /// The stream of a ticket can't begin now. Returns the note to store.
     pub fn postpone_ticket(&mut self, spending: Spending, facts: &Facts) -> TicketNote {
         self.settings.tickets.postpone(spending, facts.now.wall)
     }
@@ -253,8 +253,8 @@ impl Api {
         }
     }
 
-    /// A server that is behind is ready all the same: it catches up by itself, and sending clients away would not help it.
-    /// One that others can't be heard by sends them away, and those who watch here stay: they miss nothing once it is.
+    /// An overloaded server is ready: it catches up by itself, and sending clients away would not help. A node that
+    /// can't hear the others is not ready, but its streams stay: they miss nothing once it hears them again.
     fn ready(&self, facts: &Facts) -> Result<Action, Problem> {
         if let Some(refusal) = facts.condition.refusal().filter(|_| facts.condition != Condition::Overloaded) {
             return Err(refusal);
@@ -347,7 +347,7 @@ pub(super) fn is_event_source(request: &Request) -> bool {
     media::names(request.headers.all("accept"), "text/event-stream")
 }
 
-/// What a caller who may not is answered.
+/// The answer to a call that is not allowed.
 pub(crate) fn refused(error: &AuthError) -> Problem {
     let mut problem = Problem::new(error.status(), error.code(), error.to_string());
     problem.challenge = error.challenge();

@@ -55,7 +55,9 @@ pub use turn::Turn;
 use crate::auth::Spending;
 use crate::executor::ChildCall;
 use crate::http::{Preconditions, Problem, Response};
-use crate::log::{Origin, PlanCommand, PublishedEvent, Query, RunAtItsEnd, SteerRequest, Subscription};
+use crate::log::{
+    Origin, PlanCommand, PublishedEvent, Query, RunAtItsEnd, SteerRequest, Subscription, WAITING_BATCHES_MAX,
+};
 use crate::model::json::without_bom;
 use crate::model::{Now, PlanName, ProjectId, RunId};
 use crate::stream::BundleSubscription;
@@ -96,7 +98,7 @@ pub enum Action {
     Subscribers(ProjectId),
 }
 
-/// What is done where a frontend wants to be told of a run that is not known.
+/// What is done if the run that a frontend asks for is not known.
 #[derive(Debug)]
 pub enum Otherwise {
     /// It is begun by this plan.
@@ -188,7 +190,7 @@ pub struct RetryPurpose {
     pub project: ProjectId,
     /// The run.
     pub run: RunId,
-    /// What the new run is to be called.
+    /// The chosen id of the new run.
     pub chosen: Option<RunId>,
     /// How it ended.
     pub ended: Arc<RunAtItsEnd>,
@@ -201,13 +203,13 @@ pub struct RerunRequest {
     pub project: ProjectId,
     /// The run.
     pub run: RunId,
-    /// What the new run is to be called.
+    /// The chosen id of the new run.
     pub chosen: Option<RunId>,
     /// Where it is to be gone on from, the body that says what is changed.
     pub changes: Option<Vec<u8>>,
     /// `Idempotency-Key`.
     pub idempotency_key: Option<String>,
-    /// Who asks.
+    /// Who makes the call.
     pub principal: crate::auth::Principal,
 }
 
@@ -230,7 +232,7 @@ impl RerunRequest {
     }
 }
 
-/// What the server is like just now.
+/// The condition of the server.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Facts {
     /// What time it is.
@@ -284,9 +286,9 @@ pub enum Condition {
     /// Yes.
     #[default]
     Serving,
-    /// Not now: the log is behind.
+    /// Not now: the queue of the log is full.
     Overloaded,
-    /// Not now: the store takes nothing.
+    /// Not now: the store is down.
     StoreDown,
     /// No longer.
     Draining,
@@ -298,7 +300,11 @@ impl Condition {
         let (code, detail) = match self {
             Self::Serving => return None,
             Self::Overloaded => {
-                ("overloaded", "the server is overloaded: its log queue is full (fixed limit); try again later")
+                let detail = format!(
+                    "the server is overloaded: its log queue is full (limit {WAITING_BATCHES_MAX} batches, not \
+                     configurable); try again later"
+                );
+                return Some(Problem::unavailable("overloaded", detail, 1));
             }
             Self::StoreDown => ("store_unavailable", "the store is unavailable; try again later"),
             Self::Draining => ("draining", "the server is shutting down"),

@@ -39,7 +39,7 @@ pub struct StoredRun {
     pub body: Vec<u8>,
     /// `Idempotency-Key`.
     pub idempotency_key: Option<String>,
-    /// Who asks.
+    /// Who makes the call.
     pub principal: Principal,
 }
 
@@ -86,7 +86,8 @@ impl Api {
         Ok(Action::Ask(Ask::Read(Query::StoredPlans { project, now: facts.now.wall }), Render::Body))
     }
 
-    /// Who may run it sees it as it is, for they are to change it; others without what sounds like a secret.
+    /// Clients that may run the plan see it as it is, so that they can change it; others see it without values that may
+    /// be secrets.
     pub(super) fn stored_plan(
         &self,
         (project, name): (ProjectId, PlanName),
@@ -125,7 +126,7 @@ impl Api {
     }
 }
 
-/// The stored plan that a body names; none where it is another body.
+/// The stored plan that a body names; none if it is another body.
 fn stored_name(body: &[u8]) -> Result<Option<PlanName>, Problem> {
     #[derive(Deserialize)]
     struct Named {
@@ -144,7 +145,7 @@ fn stored_name(body: &[u8]) -> Result<Option<PlanName>, Problem> {
     name.parse().map(Some).map_err(|error: crate::model::IdError| refused(error.to_string()))
 }
 
-/// What is kept of a stored plan, piece by piece as it was written.
+/// The document of a stored plan, piece by piece, as it was written.
 #[derive(Serialize, Deserialize)]
 struct Kept<'a> {
     #[serde(borrow)]
@@ -164,7 +165,7 @@ pub(super) fn wrapped(document: &[u8], call: &[u8]) -> serde_json::Result<Vec<u8
     compose(&kept, call.get("inputs").copied(), call.get("runId").copied())
 }
 
-/// The same of a firing of its schedule, which may have inputs of its own.
+/// The same for a firing of its schedule, which may have its own inputs.
 pub(super) fn wrapped_firing(document: &[u8]) -> serde_json::Result<Vec<u8>> {
     let kept: Kept<'_> = serde_json::from_slice(document)?;
     let schedule: Members<'_> = match kept.schedule {
@@ -204,10 +205,10 @@ fn compose(kept: &Kept<'_>, over: Option<&RawValue>, run_id: Option<&RawValue>) 
     serde_json::to_vec(&Wrapped { plan: kept.plan, inputs, run_id })
 }
 
-/// Reads and checks a plan that is to be stored.
+/// Reads and checks a plan to store.
 ///
 /// # Errors
-/// As of one that is to be run.
+/// As for a plan to run.
 pub(super) fn prepare_stored(
     body: &[u8],
     (project, name, conditions): (ProjectId, PlanName, Preconditions),

@@ -34,7 +34,7 @@ pub fn read_events(body: &[u8], may_use_reserved: bool) -> Result<Vec<PublishedE
     }
     let drafts: Vec<&RawValue> = super::read_json(body)?;
     if drafts.len() > EVENTS_MAX {
-        return Err(bad_event(format!("too many events: {} (fixed limit {EVENTS_MAX})", drafts.len())));
+        return Err(bad_event(format!("too many events: {} (limit {EVENTS_MAX}, not configurable)", drafts.len())));
     }
     let finish = |(index, draft): (usize, &RawValue)| {
         let draft = super::read_json_object(draft.get().as_bytes())?;

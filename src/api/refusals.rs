@@ -70,13 +70,13 @@ fn group_is_full(group: &str, runs: &[RunId]) -> Problem {
     Problem::conflict("concurrency_conflict", detail)
 }
 
-/// A limit that a call came to.
+/// A limit that a call has reached.
 struct Limit {
     status: u16,
     code: &'static str,
-    /// What there is as much of as may be.
+    /// The problem, in words.
     what: &'static str,
-    /// What stands behind the number: its setting.
+    /// The text after the number: unit, and setting or "not configurable".
     named: &'static str,
     /// Seconds after which there may be room.
     retry_after: u32,
@@ -150,7 +150,7 @@ const STEERINGS: Limit = Limit {
     status: 429,
     code: "too_many_steerings",
     what: "too many decisions and plan changes are pending",
-    named: ", fixed)",
+    named: ", not configurable)",
     retry_after: 1,
 };
 

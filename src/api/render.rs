@@ -126,7 +126,7 @@ fn published(project: &ProjectId, first_seq: u64, count: usize, subscribers: usi
     Response::json(202, body)
 }
 
-/// An array has no room for what is told beside its items.
+/// An array has no room for other fields, so they are headers.
 fn batch(path: &str, body: Vec<u8>, next: Option<String>) -> Response {
     let response = Response::new(200).content(BATCH_MEDIA_TYPE, body).header("Vary", "Accept");
     match next {
@@ -166,7 +166,7 @@ fn part(selection: range::Selection, length: u64, is_json: bool, bytes: Vec<u8>)
     }
 }
 
-/// Content of so many bytes, of which `bytes` are the first. Where only its length was asked for they are none.
+/// Content of `length` bytes, which begins with `bytes`; these are empty if only the length was requested.
 fn beginning(length: u64, bytes: Vec<u8>) -> Body {
     let mut body = Body::pulled(length);
     if !bytes.is_empty() && !body.give(bytes) {

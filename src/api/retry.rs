@@ -24,8 +24,8 @@ use crate::model::{
 /// which everyone waits for: about 0.3 s for as much.
 const KEPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// How often a retry takes changes back, at most, each time with a check of the whole plan: a step that planned may be
-/// another without a change, and run again itself. What is left of the changes after so many rounds stands.
+/// How often a retry takes changes back at most, each time with a check of the whole plan: without a change, a step
+/// that planned may differ, and run again itself. Changes that remain after this many rounds stay.
 const ROUNDS_MAX: u32 = 16;
 
 /// What the body of a retry says, which may be empty.
@@ -41,7 +41,7 @@ pub(super) struct Changes<'a> {
     /// Steps that are run again, with all that depends on them.
     #[serde(default)]
     from: Vec<String>,
-    /// What the new run is to be called.
+    /// The chosen id of the new run.
     run_id: Option<String>,
 }
 
@@ -74,7 +74,7 @@ struct Made {
     document: Vec<u8>,
 }
 
-/// What is kept of a run that goes on from another.
+/// What is stored of a run that continues from another.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Document<'a> {
@@ -199,7 +199,7 @@ fn check_size(retry_of: &RetryOf, ended: &RunAtItsEnd) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = format!(
-        "the outputs to reuse have {total} bytes (fixed limit {KEPT_BYTES_MAX}); name the steps with large outputs in \
+        "the outputs to reuse have {total} bytes (limit {KEPT_BYTES_MAX} bytes, not configurable); name the steps with large outputs in \
          \"from\", or rerun the plan"
     );
     Err(Problem::new(413, "kept_outputs_too_large", detail))

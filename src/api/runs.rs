@@ -55,7 +55,7 @@ impl Api {
         Ok(Action::Ask(Ask::Cancel(project, run.clone()), Render::Cancelled(run)))
     }
 
-    /// A run is to be run again, in the way of what `read` makes of the body.
+    /// Runs a run again, as `read` reads from the body.
     pub(super) fn run_again(
         &self,
         (project, run): (ProjectId, RunId),
@@ -87,7 +87,7 @@ impl Api {
         Ok(Action::Ask(Ask::Read(Query::Items { project, run, step, wanted }), Render::Body))
     }
 
-    /// What is asked of a step by someone who may watch.
+    /// Reads the parameters of a call for a step, after checking that the client may see it.
     fn parameters_of_step<'r>(
         &self,
         (project, ..): &StepRef,
@@ -99,15 +99,15 @@ impl Api {
     }
 }
 
-/// What the body of a call says that runs a run again.
+/// The body of a call that runs a run again.
 pub(super) struct Again {
-    /// What the new run is to be called.
+    /// The chosen id of the new run.
     chosen: Option<RunId>,
-    /// What is other than before, where the call goes on from what was done.
+    /// The changes, if the call continues from completed steps.
     changes: Option<Vec<u8>>,
 }
 
-/// Of a rerun, whose body may be empty.
+/// For a rerun, whose body may be empty.
 pub(super) fn rerun(request: &Request) -> Result<Again, Problem> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]

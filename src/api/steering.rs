@@ -13,8 +13,8 @@ use crate::log::{Claim, Fingerprint, SteerRequest};
 use crate::model::json::{lost_number, without_bom};
 use crate::model::{Choice, Decide, Exact, Issue, ProjectId, RunId, Steering, SteeringError, StepId};
 
-/// What may go with a decision, in bytes of its JSON as it was sent; more is refused. It stands in a message of the run, as
-/// outputs of up to as much do.
+/// The largest payload of a decision, in bytes of its JSON as it was sent. It is part of a message of the run, as
+/// outputs of up to this size are.
 pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 
 /// What stands around a payload: one whose body is larger than both is not read.
@@ -79,7 +79,8 @@ fn read_decision(step: StepId, body: &[u8]) -> Result<Decide, Problem> {
 
 fn payload_too_large() -> Problem {
     let detail = format!(
-        "the body is too large (fixed limits: {PAYLOAD_BYTES_MAX} bytes for the payload, {AROUND_PAYLOAD_BYTES_MAX} for the rest)"
+        "the body is too large (limit {PAYLOAD_BYTES_MAX} bytes for the payload and {AROUND_PAYLOAD_BYTES_MAX} bytes for the rest, \
+         not configurable)"
     );
     Problem::new(413, "payload_too_large", detail)
 }
@@ -119,7 +120,7 @@ pub(super) fn steering_refusal(error: &SteeringError) -> Problem {
         }
         SteeringError::RunEnding => Problem::conflict("run_ending", "the run is ending; no step can start any more"),
         SteeringError::TooManyChanges { limit } => {
-            let detail = format!("the run's plan was changed too many times (limit {limit}, fixed)");
+            let detail = format!("the run's plan was changed too many times (limit {limit}, not configurable)");
             Problem::conflict("too_many_changes", detail)
         }
         SteeringError::InvalidChange { issues } => Problem::invalid_plan(issues.clone()),

@@ -119,14 +119,14 @@ pub fn prepare(request: PlanRequest, context: &Context, steps_max: usize, made_u
 }
 
 /// The document of a run whose steps all plan again: without what they have planned, or with it where nothing would be whole
-/// without. None where it stays as it is.
+/// without. None if it stays as it is.
 fn planned_again(document: &[u8], context: &Context, steps_max: usize) -> Option<Vec<u8>> {
     let without = unplanned_document(document, |_| true)?;
     let checked = read(&without).and_then(|submission| check(submission, context, steps_max));
     if checked.is_ok() { Some(without) } else { standing_document(document, |_| true) }
 }
 
-/// What a body says under `name` beside its plan, whatever else it says.
+/// The member `name` of a body, besides its plan.
 fn said<T: FromStr>(body: &Result<Value, Problem>, name: &str) -> Option<T> {
     let body = body.as_ref().ok().filter(|body| body.get("plan").is_some())?;
     body.get(name)?.as_str()?.parse().ok()
@@ -188,7 +188,7 @@ pub fn claim_of_rerun(rerun: &RerunRequest) -> Claim {
     Claim { project: rerun.project.clone(), key: rerun.idempotency_key.clone(), run: rerun.chosen.clone(), fingerprint }
 }
 
-/// What is kept of a plan, to read it again after a restart, and to run it again: its text and that of the call's inputs
+/// The stored data of a plan, to read it again after a restart, and to run it again: its text and that of the call's inputs
 /// as they were sent, for no number would come out of a value as it went in. Of a run that is run again also what stays of
 /// its planners' changes: no one else says that.
 fn document(
@@ -212,7 +212,7 @@ fn document(
     if !is_wrapped {
         return serde_json::to_vec(&Document { plan: body, inputs: none, parent, planned_by: None });
     }
-    // Of a name that stands twice the last counts, as it does for whoever reads it as a value.
+    // If a name occurs twice, the last counts, as for any JSON reader here.
     let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(body.get())?;
     let inputs = members.get("inputs").copied().filter(|_| has_inputs);
     let plan = members.get("plan").copied().unwrap_or(none);
@@ -228,7 +228,7 @@ pub fn read_document(document: &[u8], context: &Context) -> Result<Plan, String>
     read_kept(document, context)
 }
 
-/// Where the plan is to be run; nowhere where it is to be checked alone.
+/// The project in which the plan runs; none if it is only checked.
 fn project(request: &PlanRequest, named: Option<&ProjectId>) -> Result<Option<ProjectId>, Problem> {
     match &request.purpose {
         Purpose::Check => Ok(None),

@@ -39,7 +39,7 @@ impl Api {
 }
 
 impl Wanted {
-    /// The projects that the ticket is to be for, each once; none where it is to be for all that the token names.
+    /// The projects that the ticket is to be for, each once; none if it is to be for all that the token names.
     fn projects(&self) -> Result<Vec<ProjectId>, Problem> {
         let mut projects = match (&self.project_id, &self.project_ids) {
             (None, None) => return Ok(Vec::new()),
@@ -52,7 +52,7 @@ impl Wanted {
         match projects.len() {
             1..=PROJECTS_PER_STREAM_MAX => Ok(projects),
             count => Err(invalid(format!(
-                "projectIds: expected 1 to {PROJECTS_PER_STREAM_MAX} projects (fixed limit), found {count}"
+                "projectIds: expected 1 to {PROJECTS_PER_STREAM_MAX} projects (not configurable), found {count}"
             ))),
         }
     }

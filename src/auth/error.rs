@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Scope;
+use super::jwt::TOKEN_BYTES_MAX;
 use crate::model::ProjectId;
 
 /// The code of [`AuthError::TokenKeyUnknown`].
@@ -139,7 +140,9 @@ impl fmt::Display for AuthError {
             Self::NoCredentials => {
                 "authentication required: send a JWT as Authorization: Bearer, or open a stream with a ticket"
             }
-            Self::TokenTooLong => "the token is too long",
+            Self::TokenTooLong => {
+                return write!(f, "the token is too long (limit {TOKEN_BYTES_MAX} bytes, not configurable)");
+            }
             Self::TokenMalformed => "the token is not a JWT",
             Self::TokenAlgorithm => "the token is signed with an algorithm that this server does not accept",
             Self::TokenSignature => "the token's signature is invalid",

@@ -16,7 +16,7 @@ pub struct ServerKeys {
 }
 
 impl ServerKeys {
-    /// Derives the keys from `master`: at least 32 bytes that nobody can guess. They are stored, made anew at each
+    /// Derives the keys from `master`: at least 32 bytes that nobody can guess. They are stored, made again at each
     /// start, or the HS256 secret.
     pub fn derive(master: &[u8]) -> Self {
         let master = Salt::new(HKDF_SHA256, b"stepcast").extract(master);

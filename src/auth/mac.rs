@@ -16,9 +16,9 @@ pub(super) fn tag<const N: usize>(key: &Key, parts: &[&[u8]]) -> [u8; N] {
     short
 }
 
-/// Are the tags the same? Takes as long wherever they differ, so that nobody can guess one byte by byte.
+/// Are the tags the same? Takes the same time wherever they differ, so that a tag can't be guessed byte by byte.
 ///
-/// `ring` compares whole tags only, and what it has for slices is deprecated.
+/// `ring` compares only whole tags, and its function for slices is deprecated.
 pub(super) fn same<const N: usize>(a: &[u8; N], b: &[u8; N]) -> bool {
     black_box(a.iter().zip(b).fold(0, |differing, (a, b)| black_box(differing | (a ^ b)))) == 0
 }

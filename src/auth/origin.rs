@@ -137,7 +137,7 @@ impl fmt::Display for OriginError {
 
 impl std::error::Error for OriginError {}
 
-/// The origin as a browser writes it: in lower case, without the scheme's own port. None where it is no origin, as
+/// The origin as a browser writes it: in lower case, without the scheme's own port. None if it is no origin, as
 /// `null` is none: every sandboxed page of the world shares it.
 fn normal_form(entry: &str) -> Option<String> {
     let entry = entry.to_ascii_lowercase();

@@ -31,7 +31,7 @@ const OF_TAG: &[u8] = b"t";
 const OF_POSITIONS: &[u8] = b"p";
 
 /// Stands for a project in ids. Two projects of a stream have the same one once in ten million streams; then the id does
-/// not say which is where, and both begin anew.
+/// not say which is where, and both begin again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ProjectTag([u8; TAG_BYTES]);
 
@@ -133,7 +133,7 @@ fn write_base64<const N: usize>(to: &mut Vec<u8>, bytes: &[u8]) {
     to.extend_from_slice(&text[..length]);
 }
 
-/// Seven bits a byte, the lowest first, the highest bit where more follow. The place behind it.
+/// Seven bits a byte, the lowest first, the highest bit where more follow. The place after it.
 fn write_number(to: &mut [u8], mut at: usize, mut number: u64) -> usize {
     while number >= 0x80 {
         to[at] = number as u8 | 0x80;

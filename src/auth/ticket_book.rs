@@ -108,7 +108,7 @@ pub struct Asked {
 pub struct Admission {
     /// For whom: with the scope `subscribe` and no other.
     pub principal: Principal,
-    /// That the ticket is spent now, unless the stream does not begin. None where it was spent before.
+    /// That the ticket is spent now, unless the stream does not begin. None if it was spent before.
     pub spends: Option<Spending>,
 }
 
@@ -178,7 +178,7 @@ impl TicketBook {
         }
     }
 
-    /// One that remembers so many tickets of a subject at most, at least one.
+    /// A book that remembers at most this many tickets of a subject, at least one.
     #[must_use]
     pub fn remembering(self, tickets: usize) -> Self {
         Self { remembered_max: tickets.max(1), ..self }
@@ -245,8 +245,8 @@ impl TicketBook {
         Ok(ticket.principal)
     }
 
-    /// Gives `ticket` its time anew, where it is unused and still good, and its subject has room. The note is to be made
-    /// durable; none where there is nothing to extend.
+    /// Gives `ticket` its full time again, if it is unused and valid, and its subject has room. Returns the note to
+    /// store; none if there is nothing to extend.
     pub fn extend(&mut self, ticket: &str, now: Timestamp) -> Option<TicketNote> {
         self.unspend();
         let ticket = self.key.open(ticket)?;
@@ -259,8 +259,8 @@ impl TicketBook {
         Some(note)
     }
 
-    /// The stream that a ticket was spent for can't be had just now: the ticket is unused, and has its time anew. The note
-    /// is to be made durable.
+    /// The stream of a ticket can't begin now: the ticket is unused again, with its full time. Returns the note to
+    /// store.
     pub fn postpone(&mut self, spending: Spending, now: Timestamp) -> TicketNote {
         let Spent { mut note, .. } = spending.0.keep();
         (note.kind, note.until) = (TicketNoteKind::Extended, now.plus_millis(self.ttl_ms).min(note.until));

@@ -145,7 +145,7 @@ impl Settings {
     /// What they are made of.
     ///
     /// # Errors
-    /// Where the file can't be read.
+    /// If the file can't be read.
     pub fn sources(self) -> Result<Sources, ConfigError> {
         Sources::read(self.file.as_deref(), self.flags)
     }

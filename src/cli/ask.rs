@@ -19,7 +19,7 @@ use crate::text::one_line;
 
 /// Asks one question after the other, on a thread of its own: the run goes on meanwhile.
 pub(super) struct Asker {
-    /// None where nobody can be asked.
+    /// None if nobody can be asked.
     questions: Option<Sender<SteeringId>>,
     /// Who answers.
     by: Arc<str>,
@@ -196,7 +196,7 @@ fn interview(
     Ok(Some((Choice::Approve, Some(Value::Object(payload)))))
 }
 
-/// What a line means where `wanted` is the schema of it: a text as it is where that is asked for, else JSON where it is some.
+/// The value of a line for the schema `wanted`: the text itself if the schema asks for text, else JSON if it is valid.
 fn value_of(text: &str, wanted: &Value) -> Option<Value> {
     if text.is_empty() {
         return None;

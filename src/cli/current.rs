@@ -44,7 +44,7 @@ enum Life {
 }
 
 impl Current {
-    /// This server serves from now on. Whoever has told this process to stop before has told it.
+    /// Sets the server that serves from now on. If this process was told to stop before, the server is told now.
     pub(super) fn set(&self, server: &RunningServer) {
         let mut state = self.state();
         let stopper = server.stopper();

@@ -85,7 +85,7 @@ fn start(
     let sources = Sources { file: Some(("demo.toml".into(), TOOLS.into())), ..Sources::default() };
     config.tools.extend(sources.resolve()?.config.tools.into_iter().map(|tool| scratch.given_to(tool)));
     config.auth.mode = AuthMode::None;
-    // Nobody elsewhere is to be told of a sample.
+    // A demo sends no webhooks.
     config.webhooks.clear();
     config.data = DataLocation::Memory;
     // It is for this machine, and is followed at the plain address.

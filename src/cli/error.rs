@@ -8,7 +8,7 @@ use crate::model::Issue;
 use crate::random::NoRandomness;
 use crate::server::{HandleError, StartError};
 
-/// Why a command fails, as it is told on stderr.
+/// Why a command fails, as printed on stderr.
 #[derive(Debug)]
 pub struct CommandError(Why);
 

@@ -16,7 +16,7 @@ const SECRETIVE: [&str; 4] = ["ureq", "ureq_proto", "rustls", "tokio_postgres"];
 /// Starts the log at `level`, with times in RFC 3339, written to `output` one line at a time.
 ///
 /// # Errors
-/// Where a log was started before.
+/// If a log was started before.
 pub fn start(level: LevelFilter, output: Box<dyn Write + Send>) -> Result<(), SetLoggerError> {
     log::set_boxed_logger(Box::new(Harmless::new(level, output)))?;
     log::set_max_level(level);

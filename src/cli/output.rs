@@ -17,13 +17,12 @@ pub(super) fn say(line: impl Display) -> Result<(), CommandError> {
     written.map_err(|error| CommandError::stdout(&error))
 }
 
-/// Writes a line to stderr. Where that can't be, nobody is there to be told.
+/// Writes a line to stderr. If that fails, there is no one to report it to.
 pub(super) fn complain(line: impl Display) {
     let _ = writeln!(io::stderr().lock(), "stepcast: {line}");
 }
 
-/// Tells whoever called the program why it fails; what the program exits with. Of a reader that is gone nothing is told, for
-/// that is how pipes end.
+/// Prints why the program fails, and returns its exit code. Prints nothing if the reader of a pipe is gone.
 pub(super) fn fail(error: &CommandError) -> ExitCode {
     if error.is_reader_gone() {
         return ExitCode::from(READER_GONE_STATUS);

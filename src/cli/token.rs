@@ -41,10 +41,11 @@ pub struct TokenRequest {
 }
 
 impl TokenRequest {
-    /// The token, good from `now` on, such as `rules` take, and signed with `key`. `*` beside other projects stands for them too.
+    /// Makes a token that is valid from `now` on, satisfies `rules`, and is signed with `key`. `*` includes all other
+    /// projects.
     ///
     /// # Errors
-    /// Where signing fails.
+    /// If signing fails.
     pub fn sign(&self, now: Timestamp, rules: &ClaimRules, key: &SigningKey) -> Result<String, KeyError> {
         let expires_at = now.plus_millis(u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX));
         let is_for_all = self.projects.iter().any(|project| project == ALL_PROJECTS);

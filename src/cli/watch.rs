@@ -24,8 +24,8 @@ const TOKEN_VARIABLE: &str = "STEPCAST_TOKEN";
 /// How many messages may wait for a terminal that is slower than the stream; then the stream waits.
 const WAITING_MAX: usize = 256;
 
-/// Runs that have ended and are remembered, so that a snapshot does not show one anew. A server sends one for those of the
-/// last minute.
+/// How many ended runs are remembered, so that a snapshot does not show one again. A server sends snapshots of runs
+/// that ended within the last minute.
 const ENDED_MAX: usize = 1024;
 
 /// What to watch, and how to show it.
@@ -122,7 +122,7 @@ struct Watched {
 
 struct Shown {
     progress: Progress,
-    /// The stream began anew, and has not said yet whether this run goes on.
+    /// The stream began again, and has not said yet whether this run goes on.
     is_in_doubt: bool,
 }
 
@@ -153,7 +153,7 @@ impl Watched {
 
     /// Says something of the stream itself: no part of what a pipe reads.
     fn tell(&self, text: &str) {
-        // Where that can't be written, nobody is there to be told.
+        // If that can't be written, there is no one to report it to.
         let _ = writeln!(self.screen.log_output(), "stepcast: {}", one_line(text));
     }
 
@@ -244,7 +244,7 @@ impl Watched {
         self.runs.remove(run).map_or(Ok(()), |shown| shown.progress.finish())
     }
 
-    /// After a stream has begun anew, its snapshots come first: a run that is in none of them ended meanwhile.
+    /// After a stream has begun again, its snapshots come first: a run without a snapshot has ended meanwhile.
     fn end_missing_runs(&mut self) -> io::Result<()> {
         let in_doubt = self.runs.iter().filter(|(_, shown)| shown.is_in_doubt);
         let gone: Vec<RunId> = in_doubt.map(|(run, _)| run.clone()).collect();

@@ -47,7 +47,7 @@ enum Farewell {
 impl LeaseHandle {
     /// Makes the node leave. Other nodes take its runs at once if nothing of them runs here any more.
     pub(crate) fn close(&self, is_drained: bool) {
-        // Fails where it was told before, or the thread has ended.
+        // Fails if it was told before, or the thread has ended.
         let _ = self.0.try_send(if is_drained { Farewell::Leaves } else { Farewell::Ends });
     }
 }
@@ -101,7 +101,7 @@ impl LeaseThread {
 
     fn beat(&mut self) {
         let began = clock::mono();
-        // What it can't go on with so far is another's to take over.
+        // Runs that this node can't continue yet are left for other nodes.
         let beat = if self.hands.is_ready() { self.lease.beat() } else { self.lease.renew() };
         let joined_at = self.hands.joined_at();
         let heard = self.pulse.lock().hear(joined_at, began, &beat, clock::mono());

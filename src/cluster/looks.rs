@@ -147,7 +147,7 @@ impl Looks {
     }
 }
 
-/// The projects of which there may be more than this read has found.
+/// The projects that may have more than this read has found.
 pub(super) fn with_more(standings: &[Standing], found: &[Followed]) -> Vec<ProjectId> {
     let fair_part = BYTES_MAX / standings.len().max(1);
     let bytes = |it: &Followed| it.messages.iter().map(|message| message.json.len()).sum::<usize>();

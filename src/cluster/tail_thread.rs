@@ -22,7 +22,7 @@ pub(crate) struct TailThread {
     tail: Box<dyn Tail>,
     looks: Looks,
     pulse: SharedPulse,
-    /// Of the lease thread.
+    /// The bell of the lease thread.
     bell: Bell,
     vitals: Arc<Vitals>,
     hands: Arc<dyn Hands>,
@@ -49,7 +49,7 @@ impl TailHandle {
 #[derive(Debug, Default)]
 struct Found {
     commands: Vec<Command>,
-    /// Projects of which there may be more.
+    /// Projects that may have more.
     again: Option<Look>,
     has_tickets: bool,
 }
@@ -188,7 +188,7 @@ impl TailThread {
         Ok(())
     }
 
-    /// The projects of which there may be more.
+    /// Reads the changes of followed projects. Returns the projects that may have more.
     fn follow(
         &mut self,
         projects: Option<&[ProjectId]>,

@@ -11,7 +11,7 @@ const AGAIN_AFTER_MAX: Duration = Duration::from_secs(2);
 /// See the top of this file.
 #[derive(Debug)]
 pub(super) struct Trouble {
-    /// What can't be done, for the log.
+    /// What fails, for the log.
     what: &'static str,
     now: Option<Failing>,
 }

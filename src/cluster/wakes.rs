@@ -72,7 +72,7 @@ impl Bell {
 
     /// Wakes the lease thread to check what else is due.
     pub(crate) fn rouse(&self) {
-        // Where it is full it has rung, and nobody has come to it so far.
+        // If it is full, it has already rung.
         let _ = self.bell.try_send(());
     }
 }

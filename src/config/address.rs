@@ -66,7 +66,7 @@ impl ListenAddress {
     /// The addresses to listen at, best first. Blocks where a name has to be looked up.
     ///
     /// # Errors
-    /// Where the name is not found.
+    /// If the name is not found.
     pub(crate) fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         match &self.host {
             Host::Ip(ip) => Ok(vec![SocketAddr::new(*ip, self.port)]),

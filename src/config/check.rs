@@ -49,7 +49,7 @@ impl Config {
     /// The secret that tokens are signed with.
     ///
     /// # Errors
-    /// Where tokens are signed elsewhere, or a secret is missing or short.
+    /// If tokens are signed elsewhere, or a secret is missing or short.
     pub(crate) fn signing_secret(&self) -> Result<&Secret, ConfigError> {
         let elsewhere = match (&self.auth.jwks, self.auth.jwt_algorithm) {
             (Some(_), _) => Some(

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{Config, KEYS};
 
-/// What stands before and behind the table.
+/// The lines before and after the table.
 const BEGIN: &str = "<!-- keys: made by a test -->\n";
 const END: &str = "<!-- /keys -->\n";
 

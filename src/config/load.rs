@@ -101,7 +101,7 @@ impl Sources {
     /// The file (or the one that `STEPCAST_CONFIG` names), the environment, and `flags`.
     ///
     /// # Errors
-    /// Where the file can't be read.
+    /// If the file can't be read.
     pub fn read(file: Option<&Path>, flags: Vec<(&'static str, String)>) -> Result<Self, ConfigError> {
         let environment: Vec<_> = std::env::vars_os().collect();
         let named = std::env::var_os(FILE_VARIABLE).filter(|name| !name.is_empty());

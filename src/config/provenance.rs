@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// What is said of a setting that nothing sets.
+/// The provenance of a setting that nothing sets.
 const DEFAULT: &str = "default";
 
 /// Paths of keys with what set them last: `stepcast.toml:3`, `STEPCAST_LISTEN`, `--listen`.
@@ -10,7 +10,7 @@ const DEFAULT: &str = "default";
 pub(super) struct Provenance(BTreeMap<&'static str, String>);
 
 impl Provenance {
-    /// The setting at `path` was set here. What comes later beats what came before.
+    /// Notes where the setting at `path` was set. The last note wins.
     pub(super) fn note(&mut self, path: &'static str, place: &str) {
         self.0.insert(path, place.to_owned());
     }

@@ -238,7 +238,7 @@ pub struct ExecutorConfig {
 /// `tls.*`: TLS for clients. Certificate and key are both set, or neither is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TlsConfig {
-    /// A PEM file: the server's certificate, and behind it those up to one that clients trust.
+    /// A PEM file: the server's certificate, and after it those up to one that clients trust.
     pub cert: Option<PathBuf>,
     /// A PEM file with its private key.
     pub key: Option<PathBuf>,

@@ -61,7 +61,7 @@ fn prepare<'a>(context: &'a Context, launch: &Launch) -> Result<(&'a dyn Tool, M
     Err(AttemptError::Lasting(format!("the tool rejected its inputs: {}", issues.join("; "))))
 }
 
-/// A message after its place; one about the inputs as a whole stands alone.
+/// Prefixes a message with its path; a message about the inputs as a whole has none.
 fn placed(path: &str, message: &str) -> String {
     if path.is_empty() { message.to_owned() } else { format!("{path}: {message}") }
 }

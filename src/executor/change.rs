@@ -17,7 +17,7 @@ use crate::model::{
 /// How often the plan of a run may change.
 pub const CHANGES_MAX: u32 = 1_000;
 
-/// A plan as it is kept.
+/// A stored plan.
 #[derive(Deserialize)]
 struct Kept {
     plan: Value,
@@ -64,10 +64,10 @@ pub fn check_change(
     Ok(PlanChange { of_revision, added, removed, changed, document, plan })
 }
 
-/// The plan of a document as it is kept, with what its run has noted of it.
+/// The plan of a stored document, with what its run has noted about it.
 ///
 /// # Errors
-/// Why it is none, in a sentence.
+/// Why it is no valid plan.
 pub fn read_kept(document: &[u8], context: &Context) -> Result<Plan, String> {
     let kept: Kept = serde_json::from_slice(document).map_err(|error| error.to_string())?;
     let plan = reread_plan(&kept.plan, &context.engine);

@@ -23,8 +23,8 @@ pub fn complete(plan: Plan, inputs: Map<String, Value>, engine: &Engine) -> Resu
     with_group(plan, engine).map_err(|problem| vec![issue("concurrency.group".to_owned(), problem)])
 }
 
-/// What is wrong with inputs that are stored with a plan, where a run's own are laid over them: what is missing may come with
-/// those, so only what the members themselves are is checked.
+/// Checks inputs that are stored with a plan. The inputs of a run are laid over them, so missing members are no error;
+/// only those that are there are checked.
 pub fn check_stored(plan: &Plan, inputs: Map<String, Value>) -> Vec<Issue> {
     let Some(Value::Object(schema)) = plan.parameters.as_deref() else { return Vec::new() };
     let of_members = |keyword: &String| OF_MEMBERS.contains(&keyword.as_str());
@@ -37,10 +37,10 @@ pub fn check_stored(plan: &Plan, inputs: Map<String, Value>) -> Vec<Issue> {
 const OF_MEMBERS: [&str; 7] =
     ["$schema", "$defs", "definitions", "properties", "patternProperties", "additionalProperties", "propertyNames"];
 
-/// The same of one that was taken on: what it was given is not checked again.
+/// The same for an accepted plan: its inputs are not checked again.
 ///
 /// # Errors
-/// Why its group can't be told, in a sentence.
+/// Why its group can't be evaluated.
 pub fn complete_again(plan: Plan, inputs: Map<String, Value>, engine: &Engine) -> Result<Plan, String> {
     with_group(with_defaults(plan, inputs), engine)
 }

@@ -30,7 +30,7 @@ pub struct Context {
     pub engine: Engine,
     /// The largest output that a message carries whole, in bytes of its text or JSON.
     pub output_bytes_max: usize,
-    /// What is kept of all that an attempt says while it runs, in bytes. What follows is told live, and then gone.
+    /// The number of output bytes of an attempt that are stored. Further output is streamed, but not stored.
     pub step_output_bytes_max: usize,
     /// How long steps have taken.
     pub durations: Durations,

@@ -11,11 +11,11 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::model::{Plan, ProjectId, Step};
 
-/// How many means are held: those that were noted last, and at most as many again of before. A step has one of its own and
-/// one of its tool. 32,768 of 16 bytes each, in tables that are at most half empty, twice: 2 MiB.
+/// How many means are kept: the newest, and at most as many older ones. A step has its own and shares that of its tool.
+/// 32,768 of 16 bytes each, in tables that are at most half empty, twice: 2 MiB.
 const MEANS_MAX: usize = 32_768;
 
-/// A new duration counts for one part in so many of the mean, all that came before for the rest.
+/// The weight of a new duration in the mean is one part in this many.
 const WEIGHT: u64 = 4;
 
 /// The mean durations of steps, in milliseconds.
@@ -25,7 +25,7 @@ pub struct Durations {
     means: Mutex<Means>,
 }
 
-/// By the hash of what was done; two that share one are taken for each other, which no more than misplaces a step.
+/// Means by a hash of the step. A collision only misplaces a step in the order.
 #[derive(Default)]
 struct Means {
     newest: HashMap<u64, u64>,
@@ -33,13 +33,14 @@ struct Means {
 }
 
 impl Durations {
-    /// A step of `plan` has completed within so many milliseconds.
+    /// Notes that a step of `plan` has completed in `ms` milliseconds.
     pub fn note(&self, project: &ProjectId, plan: &Plan, step: &Step, ms: u64) {
         let mut means = self.means.lock().unwrap_or_else(PoisonError::into_inner);
         self.keys(project, plan, step).into_iter().for_each(|key| means.note(key, ms));
     }
 
-    /// What a step of `plan` may be expected to take: by those of its id in plans of that name, or else by those at its tool.
+    /// The expected duration of a step of `plan`: by steps of its id in plans of that name, or else by those of its
+    /// tool.
     pub fn expected(&self, project: &ProjectId, plan: &Plan, step: &Step) -> Option<u64> {
         let means = self.means.lock().unwrap_or_else(PoisonError::into_inner);
         self.keys(project, plan, step).into_iter().find_map(|key| means.of(key))

@@ -16,14 +16,14 @@ use crate::model::{Now, Record};
 pub struct Foreman {
     scheduler: Scheduler,
     ledger: Ledger,
-    /// What came of the inputs since the last turn.
+    /// The results of the inputs since the last turn.
     actions: Actions,
-    /// Children that are to end, each behind the number of batches that have to be kept before: a step whose child ended
-    /// sooner than it was kept why would join it again after a crash, and fail of its end.
+    /// Children to cancel, each with the number of batches that must be stored first. If a child ended before the
+    /// reason was stored, its step would join it again after a crash, and fail.
     given_up: VecDeque<(u64, ChildWish)>,
     /// The largest number of an [`abandon`](Self::abandon) so far.
     abandoned: u64,
-    /// Numbers that are to be answered, and when that is tried again where the log had no room.
+    /// Numbers to answer, and when that is tried again after the log had no room.
     unanswered: Vec<u64>,
     answer_at: Option<Duration>,
 }
@@ -36,7 +36,7 @@ impl Foreman {
         Self { scheduler, ledger: Ledger::new(limits), actions, given_up, abandoned: 0, unanswered, answer_at: None }
     }
 
-    /// Does what it is told.
+    /// Carries out a command.
     pub fn command(&mut self, command: Command, now: Now) {
         self.scheduler.command(command, now, &mut self.actions);
     }
@@ -75,7 +75,7 @@ impl Foreman {
         self.answer_at = (!self.unanswered.is_empty()).then_some(now.mono + OFFER_AGAIN);
     }
 
-    /// The log has kept so many of its batches so far.
+    /// The log has stored `batches` of its batches so far.
     pub fn note_kept(&mut self, batches: u64) {
         self.ledger.note_kept(batches);
     }
@@ -109,7 +109,7 @@ impl Foreman {
         begin
     }
 
-    /// What is wanted of children, and was not taken yet: that they begin at once, that they end once it is kept why.
+    /// Takes the wishes for children: starts at once, cancellations once their reason is stored.
     pub fn take_children(&mut self) -> Vec<ChildWish> {
         let mut wishes = std::mem::take(&mut self.actions.children);
         let due = self.given_up.partition_point(|(number, _)| *number <= self.ledger.kept());
@@ -145,17 +145,17 @@ impl Foreman {
         [self.scheduler.next_deadline(), self.ledger.next_deadline(), self.answer_at].into_iter().flatten().min()
     }
 
-    /// Has a shutdown come to its end?
+    /// Is a shutdown complete?
     pub fn is_done(&self) -> bool {
         self.scheduler.is_done()
     }
 
-    /// What it knows of the log.
+    /// The ledger of the log.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
-    /// What the log was not handed.
+    /// The records that the log was not handed.
     pub fn into_rest(self) -> Vec<Record> {
         self.ledger.into_rest()
     }

@@ -13,7 +13,7 @@ use crate::model::OutputStream;
 /// The largest chunk, in bytes.
 pub const CHUNK_BYTES_MAX: usize = 16 * 1024;
 
-/// What a chunk has room for, whatever character its end would go through.
+/// The room of a chunk, wherever its end would split a character.
 const CHUNK_ROOM: usize = CHUNK_BYTES_MAX - (char::MAX_LEN_UTF8 - 1);
 
 /// The messages that a step may send at once.
@@ -22,7 +22,7 @@ const BURST: u32 = 10;
 /// How long until one more may be sent.
 const REFILL: Duration = Duration::from_millis(100);
 
-/// So many of the burst are kept for the end of an attempt: for what pends on stdout and stderr then.
+/// How many messages of the burst are reserved for the end of an attempt, for the rest of stdout and stderr.
 const RESERVE: u32 = 2;
 
 /// How long a stream's text may grow before its oldest part is dropped. Twice the chunk, so that dropping, which moves
@@ -42,7 +42,7 @@ pub struct Chunk {
     pub omitted: Option<u64>,
 }
 
-/// The live output of one step, over all its attempts. Those of its items share what the step may say.
+/// The live output of one step, over all its attempts. The items of a step share its rate.
 #[derive(Debug, Default)]
 pub struct Joiner {
     /// Streams that have spoken, those with text to send in order of arrival.
@@ -50,7 +50,7 @@ pub struct Joiner {
     allowance: Allowance,
     /// When a chunk that is not full may go out.
     joined_until: Duration,
-    /// Bytes that were left out of what items said that have ended since, and not told.
+    /// Omitted bytes of items that have ended, not yet reported.
     lost: u64,
 }
 
@@ -89,7 +89,7 @@ impl Joiner {
         self.streams.iter().any(Pending::speaks).then(|| free_at.max(self.joined_until))
     }
 
-    /// What can be said by now.
+    /// The chunks that can be sent now.
     pub fn poll(&mut self, now: Duration) -> Vec<Chunk> {
         let mut chunks = Vec::new();
         while let Some(at) = self.ready(now)
@@ -116,7 +116,7 @@ impl Joiner {
         self.streams = others;
         let chunks = self.close(&mut own, now);
         match item {
-            // Its next attempt, if any, begins anew.
+            // Its next attempt, if any, begins again.
             Some(_) => self.lost += own.iter().map(|pending| pending.omitted).sum::<u64>(),
             None => self.streams.append(&mut own),
         }
@@ -146,7 +146,7 @@ impl Joiner {
         chunks
     }
 
-    /// What was left out and not told in a chunk, in bytes; told by whoever asks.
+    /// The omitted bytes that no chunk has reported; the caller reports them.
     pub fn take_omitted(&mut self) -> Option<u64> {
         let pending: u64 = self.streams.iter_mut().map(|pending| std::mem::take(&mut pending.omitted)).sum();
         let omitted = pending + std::mem::take(&mut self.lost);
@@ -225,7 +225,7 @@ impl Pending {
         }
     }
 
-    /// What was held back never got its end.
+    /// Closes the text that was held back, which never got its end.
     fn close(&mut self) {
         if !std::mem::take(&mut self.partial).is_empty() {
             self.text.push(char::REPLACEMENT_CHARACTER);

@@ -17,10 +17,10 @@ use serde_json::Value;
 use super::scheduler::Job;
 use crate::model::{ItemState, Record, RunEvent, RunEventKind, StepUpdate};
 
-/// How far the log may be behind.
+/// How many records may wait for the log.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Batches that it may have at a time. With so many on their way the next is the larger for it.
+    /// The most batches under way at a time. While that many are, the next batch grows.
     pub batches: usize,
     /// Records, on their way and queued, up to which runs and attempts begin. At 50,000 a second a third of a second's.
     pub records: usize,
@@ -41,25 +41,25 @@ impl Default for Limits {
 /// How long a batch that the log had no room for is kept before it is offered again, where nothing else happens.
 pub(super) const OFFER_AGAIN: Duration = Duration::from_millis(2);
 
-/// What a record weighs besides its text.
+/// The overhead of a record.
 const RECORD_BYTES: usize = 256;
 
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Ledger {
     limits: Limits,
-    /// What the log was not handed yet, in order.
+    /// Records that the log was not handed yet, in order.
     queue: Vec<Record>,
-    /// What it was handed and has not kept, batch by batch, the oldest first.
+    /// The load of each batch under way, the oldest first.
     handed: VecDeque<Load>,
-    /// Batches that it has kept so far.
+    /// The number of batches stored so far.
     kept: u64,
-    /// Of the queue alone, and of all.
+    /// The load of the queue alone, and of all.
     queued: Load,
     load: Load,
-    /// Jobs, each behind the number of the batch that has to be kept before it begins.
+    /// Jobs, each with the number of the batch that must be stored before it begins.
     withheld: VecDeque<(u64, Job)>,
-    /// The store takes nothing.
+    /// The store is down.
     is_down: bool,
     /// Over a limit, and not below half of it again.
     is_full: bool,
@@ -141,7 +141,7 @@ impl Ledger {
         self.offer_at = Some(now + OFFER_AGAIN);
     }
 
-    /// So many batches were kept so far.
+    /// `batches` batches are stored so far.
     pub fn note_kept(&mut self, batches: u64) {
         while self.kept < batches
             && let Some(oldest) = self.handed.pop_front()
@@ -195,12 +195,12 @@ impl Ledger {
         self.is_down || self.is_loud
     }
 
-    /// Would anything go on if the log had kept more?
+    /// Does anything wait for the log to store more?
     pub fn awaits_receipt(&self) -> bool {
         self.is_full || self.is_loud || !self.withheld.is_empty() || !self.queue.is_empty()
     }
 
-    /// When a batch is to be offered again, on the monotonic clock.
+    /// When a batch is offered again, on the monotonic clock.
     pub fn next_deadline(&self) -> Option<Duration> {
         self.offer_at.filter(|_| self.has_batch())
     }
@@ -210,7 +210,7 @@ impl Ledger {
         self.queue
     }
 
-    /// Records that are not kept yet.
+    /// Records that are not stored yet.
     #[cfg(test)]
     pub fn records(&self) -> usize {
         self.load.records

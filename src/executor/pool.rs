@@ -25,10 +25,10 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 /// The largest piece of live output in one report. With 1,024 reports in the channel at most 16 MiB wait there.
 const PIECE_BYTES_MAX: usize = 16 * 1024;
 
-/// What a call may say while the valve is shut before it has to wait: what a pipe holds.
+/// How much output a call may write while the valve is shut before it has to wait: the size of a pipe.
 const SHUT_BYTES_MAX: usize = 64 * 1024;
 
-/// What a piece counts for at least, so that they are at most 256.
+/// The least weight of a piece, so that there are at most 256.
 const PIECE_BYTES_MIN: usize = 256;
 
 /// A thread of the executor has panicked, outside of any tool. Runs can't be relied on to go on.
@@ -46,14 +46,14 @@ impl fmt::Display for Panicked {
 
 impl std::error::Error for Panicked {}
 
-/// What comes from the workers.
+/// A report of a worker.
 pub(super) type FromWorker = Result<Report, Panicked>;
 
 /// Starts `workers` threads that report to `reports`. They end when the sender that comes back is dropped, each when
 /// its call is over.
 ///
 /// # Errors
-/// Where the system grants no thread more.
+/// If the system grants no thread more.
 pub fn spawn(
     workers: usize,
     context: &Arc<Context>,

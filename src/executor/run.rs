@@ -59,20 +59,20 @@ pub use unit::Unit;
 /// command's SIGTERM and SIGKILL, and 2 s for the rest.
 pub const ABANDON_AFTER: Duration = Duration::from_secs(7);
 
-/// What the error of a step begins with that was running when the server stopped and is not run again.
+/// The error of a step that was running when the server stopped and is not run again begins with this.
 const INTERRUPTED: &str = "interrupted: the server stopped ";
 
 /// The error of an attempt that was cancelled before a worker had it.
 pub(super) const BEFORE_IT_BEGAN: &str = "cancelled before it started";
 
-/// What a run is made of.
+/// The parts of a new run.
 #[derive(Debug, Clone)]
 pub struct NewRun {
-    /// Whose log it speaks to.
+    /// The project of its messages.
     pub project: ProjectId,
     /// Its id.
     pub run: RunId,
-    /// What it executes.
+    /// The plan to execute.
     pub plan: Arc<Plan>,
     /// When it was accepted.
     pub created_at: Timestamp,
@@ -80,18 +80,18 @@ pub struct NewRun {
     pub seed: u64,
     /// It may not begin before it is released.
     pub is_held: bool,
-    /// Of the outputs that it keeps of the run that it goes on from, those that messages have only the beginning of.
+    /// The whole outputs kept from the run that it continues from, where messages have only the beginning.
     pub whole_outputs: HashMap<StepId, Arc<Value>>,
 }
 
-/// What a run wants done.
+/// The actions that a run asks for.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// For the log, in order.
     pub records: Vec<Record>,
     /// Attempts that should end.
     pub cancels: Vec<CancelToken>,
-    /// What is wanted of children, in order.
+    /// Wishes for children, in order.
     pub children: Vec<ChildWish>,
 }
 
@@ -110,7 +110,7 @@ pub struct Launch {
     pub unit: Unit,
     /// Counted from 1.
     pub attempt: u32,
-    /// What the templates of its inputs may name.
+    /// The values that templates of its inputs may name.
     pub scope: Scope,
     /// Says when to give up.
     pub cancel: CancelToken,
@@ -163,12 +163,12 @@ pub struct Run {
     is_going: bool,
     /// What waits for a worker, with its rank.
     ready: BTreeSet<(usize, Unit)>,
-    /// The same of what may have ended the process: one interruption more, and it fails.
+    /// The same for units that may have ended the process: after one more interruption they fail.
     suspects: BTreeSet<(usize, Unit)>,
     live: BTreeMap<Unit, Live>,
-    /// Of each step that has items and runs, by its number.
+    /// The items of each running step that has items, by its number.
     each: BTreeMap<u32, Each>,
-    /// What was kept of items before this process began, of steps that were not gone on with yet.
+    /// The stored states of items of steps that were not continued yet after a restart.
     kept_items: HashMap<StepId, Vec<ItemState>>,
     /// By level: its steps that have not ended.
     unended: Vec<usize>,
@@ -182,7 +182,7 @@ pub struct Run {
     deadlines: BTreeSet<(Duration, Unit)>,
     timeout: Option<Deadline>,
     watch: Stopwatch,
-    /// Of each level that is open.
+    /// The stopwatch of each open level.
     level_watches: BTreeMap<usize, Stopwatch>,
 }
 
@@ -261,8 +261,8 @@ impl Run {
         !self.ready.is_empty()
     }
 
-    /// Does a step wait for a worker whose attempts were interrupted so often that the next is its last? One such is to be
-    /// tried at a time, whatever its run: beside the one that ends the process all others would be taken for it.
+    /// Does a step wait whose attempts were interrupted so often that the next one is its last? Only one such step of
+    /// all runs is tried at a time: if it ends the process, the others would be suspected too.
     pub fn has_suspect(&self) -> bool {
         !self.suspects.is_empty()
     }
@@ -282,7 +282,7 @@ impl Run {
         self.plan.parent.is_some()
     }
 
-    /// The group that it must not run beside, as its plan says.
+    /// The concurrency group of its plan.
     pub fn group(&self) -> Option<(ProjectId, Arc<str>)> {
         self.plan.concurrency.as_ref().map(|concurrency| (self.project.clone(), concurrency.group.clone()))
     }
@@ -406,12 +406,12 @@ impl Run {
         Unit::of_step(self.numbers.number(step))
     }
 
-    /// Where the step of a unit stands in the plan. A unit that anything is known of has one.
+    /// The index of a unit's step in the plan. Every unit with state has one.
     fn index(&self, unit: Unit) -> usize {
         self.numbers.step(unit.step as usize).unwrap_or(usize::MAX)
     }
 
-    /// Which is to have a worker first. The first item of a step has the step's rank; those after it come behind all whole
+    /// Which is to have a worker first. The first item of a step has the step's rank; those after it come after all whole
     /// steps, and take turns with the items of others.
     fn rank(&self, unit: Unit) -> usize {
         self.ranks[self.index(unit)] + unit.item.unwrap_or(0) as usize * self.ranks.len()
@@ -432,7 +432,7 @@ impl Run {
         }
     }
 
-    /// Notes which failed step, if any, `step` is or descends from. Its dependencies are settled before it.
+    /// Notes the failed step, if any, that `step` is or descends from. Its dependencies have been noted before it.
     fn assign_blame(&mut self, step: usize) {
         let state = &self.state.steps[step];
         self.blame[step] = if state.status == StepStatus::Failed && !state.continued {

@@ -39,8 +39,8 @@ pub struct Settings {
     /// Runs between their first message and their last. More wait, first come, first served; how many may, the log
     /// decides before it accepts one.
     ///
-    /// Those that a run may wait for that has a place need none, or none might ever be left: children, and what a child
-    /// waits for of its concurrency group.
+    /// A run that an active run may wait for needs no slot, or all slots could wait for each other: children, and what
+    /// a child waits for of its concurrency group.
     pub active_runs_max: usize,
     /// What attempts get at a shutdown before they are cancelled.
     pub grace: Duration,
@@ -51,7 +51,7 @@ pub struct Scheduler {
     settings: Settings,
     context: Arc<Context>,
     stage: Stage,
-    /// The log is behind: nothing begins.
+    /// The ledger is full: nothing begins.
     is_held_up: bool,
     /// Accepted, not begun.
     waiting: Queue,
@@ -64,9 +64,9 @@ pub struct Scheduler {
     suspects: Suspects,
     /// One entry for each run that has a deadline.
     deadlines: BTreeSet<(Duration, RunKey)>,
-    /// What the busy workers do; at most `settings.workers`.
+    /// The calls of the busy workers; at most `settings.workers`.
     calls: HashMap<CallId, CallTarget>,
-    /// Of runs that were let go.
+    /// The departure of runs that were dropped.
     departure: Option<Departure>,
     /// The newest key and call id given out.
     newest: u64,
@@ -109,7 +109,7 @@ enum Stage {
     Serving,
     /// What runs may end by itself until then.
     Draining { until: Duration },
-    /// Runs are given up; their workers are waited for until then.
+    /// Runs are abandoned; their workers are awaited until then.
     Leaving { until: Duration },
     /// Nothing is left to wait for.
     Done,
@@ -171,8 +171,8 @@ impl Scheduler {
         }
     }
 
-    /// Does a run begin at once? A child does that waits for no group: the run that waits for it has a place, and where the
-    /// child waited for another, none might ever be left.
+    /// Does a run begin at once? A child that waits for no group does: its parent has a slot, and where the child
+    /// waited for another, none might ever be left.
     fn is_let_in(&self, new: &NewRun) -> bool {
         new.plan.parent.is_some() && !new.is_held && self.stage == Stage::Serving
     }
@@ -232,7 +232,7 @@ impl Scheduler {
         let runs = self.deadlines.first().map(|&(at, _)| at);
         let own = match self.stage {
             Stage::Serving => (self.can_begin() || self.can_dispatch()).then_some(Duration::ZERO),
-            // A call that was withheld ends behind the turn, and nothing else may come.
+            // A withheld call ends after the turn, and nothing else may come.
             Stage::Leaving { .. } if self.calls.is_empty() => Some(Duration::ZERO),
             Stage::Draining { until } | Stage::Leaving { until } => Some(until),
             Stage::Done => None,
@@ -372,7 +372,7 @@ impl Scheduler {
             });
         } else {
             let (project, run) = name;
-            // The log hears of a run's end behind what it was told before: it took this one for open.
+            // The log learns the end of a run after its earlier records, so it took this run for open.
             let is_over = matches!(self.stage, Stage::Leaving { .. } | Stage::Done);
             let error = if is_over { SteeringError::ShuttingDown } else { SteeringError::RunEnded };
             let verdict = Box::new(Verdict { id: steer.id, answer: Err(error) });
@@ -446,7 +446,7 @@ impl Scheduler {
         out.cancels.extend(self.forget_runs());
     }
 
-    /// Forgets all runs; what comes back is to be cancelled.
+    /// Forgets all runs. Returns the calls to cancel.
     fn forget_runs(&mut self) -> Vec<CancelToken> {
         self.keys.clear();
         self.waiting.clear();

@@ -37,8 +37,8 @@ pub struct Executor {
     thread: JoinHandle<Result<Vec<Record>, Panicked>>,
 }
 
-/// An executor that is told what to do already, and does it once it is [started](Self::start): whoever tells it and whoever
-/// it speaks to can know of each other before either begins.
+/// An executor that already accepts commands, and carries them out once it is [started](Self::start). So its callers
+/// and the threads that it calls can be connected before any of them starts.
 pub struct Unstarted {
     handle: ExecutorHandle,
     told: Receiver<Message>,
@@ -46,17 +46,17 @@ pub struct Unstarted {
     wishes: Receiver<ChildWish>,
 }
 
-/// Tells an executor what to do; clones speak to the same one. Nothing here blocks.
+/// Sends commands to an executor; clones use the same one. Nothing here blocks.
 ///
-/// The channel behind it has no bound of its own: whoever accepts runs has bounded them before (`limits.queued_runs`).
-/// Once the executor has stopped, what it is told is lost; the next start resumes from the log.
+/// The channel is unbounded: the number of runs is limited where they are accepted (`limits.queued_runs`). Once the
+/// executor has stopped, commands are lost; the next start resumes from the log.
 #[derive(Clone)]
 pub struct ExecutorHandle {
     messages: Sender<Message>,
     receipts: Arc<Receipts>,
 }
 
-/// What the executor is told.
+/// A message to the executor.
 enum Message {
     Command(Command),
     StoreIsDown(bool),
@@ -74,7 +74,7 @@ struct Receipts {
 }
 
 impl Unstarted {
-    /// One that nobody knows of.
+    /// A new executor.
     pub fn new() -> Self {
         let (messages, told) = unbounded();
         // A step that waits for a child has wished it once: there are never more than such steps.
@@ -98,7 +98,7 @@ impl Unstarted {
     /// [abandoned](ExecutorHandle::abandon), and says whether there was room.
     ///
     /// # Errors
-    /// Where the system grants no thread or descriptor more.
+    /// If the system grants no thread or descriptor more.
     pub fn start(
         self,
         settings: Settings,
@@ -120,7 +120,7 @@ impl Unstarted {
 }
 
 impl Executor {
-    /// As [`Unstarted::start`], of one that nobody has told anything, and that is never told to let its runs go.
+    /// As [`Unstarted::start`], for an executor without earlier commands, which is never told to drop its runs.
     ///
     /// # Errors
     /// The same.
@@ -137,12 +137,12 @@ impl Executor {
         self.handle.clone()
     }
 
-    /// Waits until a [shutdown](ExecutorHandle::shutdown) is through; what of the records the log has had no room for yet.
-    /// Workers whose tool ignores its cancel are left behind.
+    /// Waits until a [shutdown](ExecutorHandle::shutdown) is complete. Returns the records that the log had no room
+    /// for. Workers whose tools ignore the cancel are abandoned.
     ///
     /// # Errors
-    /// Where the executor has ended before, because a thread of it panicked. Its runs stand still; the log tells where,
-    /// and another executor can go on with them, best in another process.
+    /// If the executor has ended before, because one of its threads panicked. Its runs have stopped; another executor
+    /// can resume them from the log, preferably in another process.
     pub fn join(self) -> Result<Vec<Record>, Panicked> {
         self.thread.join().unwrap_or_else(|_| Err(Panicked { thread: NAME.to_owned() }))
     }
@@ -184,7 +184,7 @@ impl ExecutorHandle {
         self.send(Command::Shutdown);
     }
 
-    /// The log has kept so many batches of records more, those that it was handed first.
+    /// The log has stored `batches` more batches of records, the oldest first.
     pub fn kept(&self, batches: u64) {
         self.receipts.kept.fetch_add(batches, Ordering::SeqCst);
         if self.receipts.is_awaited.swap(false, Ordering::SeqCst) {
@@ -197,19 +197,19 @@ impl ExecutorHandle {
         self.tell(Message::StoreIsDown(is_down));
     }
 
-    /// Ends all attempts and forgets all runs, without a word: other nodes go on with them. What it is told before does
-    /// nothing any more; what it is told from then on is of new runs. A command's process group has a second and a half from
-    /// its SIGTERM to its SIGKILL.
+    /// Ends all attempts and forgets all runs without records: other nodes continue them. Earlier commands have no
+    /// effect any more; later ones are about new runs. A command's process group has a second and a half from its
+    /// SIGTERM to its SIGKILL.
     ///
-    /// For whoever finds that this node is thought to be gone, so that nothing runs here any more whatever the log waits for.
-    /// The log is to be told behind it, and [abandons](Self::abandon) what it may have begun in between.
+    /// Called when the node is fenced, so that nothing runs here any more, whatever the log waits for. The log is told
+    /// afterwards, and [abandons](Self::abandon) what it may have begun in between.
     pub fn let_go(&self) {
         self.tell(Message::LetGo);
     }
 
-    /// [Lets go](Self::let_go), unless that was done for this number or a larger one, and answers by the number, behind all
-    /// that was said before: once every worker has come back, or after three seconds. A worker that has not come back by then
-    /// is busy until its tool returns, and what comes of that is told to nobody.
+    /// [Lets go](Self::let_go), unless that was done for this number or a larger one, and answers with the number after
+    /// all earlier records: once every worker has returned, or after three seconds. A worker that has not returned by
+    /// then is busy until its tool returns, and its result is discarded.
     pub fn abandon(&self, number: u64) {
         self.tell(Message::Abandon(number));
     }

@@ -24,7 +24,7 @@ impl Valve {
     /// An open one.
     ///
     /// # Errors
-    /// Where no descriptor is left.
+    /// If no descriptor is left.
     pub fn new() -> io::Result<Self> {
         let opens = eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Self { moves: AtomicU64::new(0), opens })
@@ -90,5 +90,6 @@ mod tests {
         valve.set_shut(true);
         cancel.cancel();
         valve.wait(&cancel);
+        assert!(valve.shut().is_some(), "it is shut as before");
     }
 }

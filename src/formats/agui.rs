@@ -19,13 +19,13 @@ use crate::model::{EndReason, RunStatus, StepStatus};
 /// The version of the protocol.
 const VERSION: &str = "1.0";
 
-/// After so many changes the state is told whole: a client that could not apply one goes on with what it has.
+/// After this many deltas the whole state is sent: a client that could not apply a delta continues with what it has.
 const CHANGES_BETWEEN_SNAPSHOTS: u32 = 100;
 
 /// The type of the activities that printed lines are.
 const LOG: &str = "STEP_LOG";
 
-/// What of the state was told.
+/// The part of the state that was sent.
 #[derive(Debug)]
 pub(super) struct AgUi {
     knows_cancelled: bool,
@@ -48,7 +48,7 @@ impl AgUi {
         self.document.memory()
     }
 
-    /// What is told of moves that the story has made.
+    /// Writes the events for moves of the story.
     pub(super) fn tell(&mut self, moves: &[Move], story: &Story, to: &mut Frames) {
         moves.iter().for_each(|made| self.tell_move(made, story, to));
     }
@@ -128,7 +128,7 @@ impl AgUi {
         json!({"type": "STATE_SNAPSHOT", "snapshot": self.document.whole(&story.state)})
     }
 
-    /// What whoever attaches now is told first.
+    /// Writes what a new stream is sent first.
     pub(super) fn prelude(&self, opening: &Opening<'_>, story: &Story, to: &mut Frames) {
         let (thread, run) = names(opening, story);
         let mut started = json!({"type": "RUN_STARTED", "threadId": thread, "runId": run, "protocolVersion": VERSION});
@@ -139,8 +139,8 @@ impl AgUi {
         say(started);
         say(self.snapshot(story));
         say(messages_snapshot(opening.messages, story));
-        // Results come one by one, behind the messages: a client puts each right behind its call, where it would stand had
-        // the client been there, and not behind all messages that it had before.
+        // Results come one by one after the messages: a client puts each right after its call, as if it had watched
+        // from the start, and not after all its earlier messages.
         let calls = story.parts.iter().filter_map(|part| match part {
             Part::Call(call) if call.result.is_some() => Some(result_event(call, story)),
             _ => None,
@@ -188,7 +188,7 @@ impl AgUi {
     }
 }
 
-/// What a stream that ends before its run does is told last.
+/// The last event of a stream that ends before its run.
 pub(super) fn closing(message: &str) -> Value {
     json!({"type": "RUN_ERROR", "message": message, "code": "stream_closing"})
 }
@@ -204,7 +204,8 @@ fn names<'a>(opening: &Opening<'a>, story: &'a Story) -> (&'a str, &'a str) {
     (thread.unwrap_or(story.head.project.as_str()), run.unwrap_or(story.state.run_id.as_str()))
 }
 
-/// The last event of a turn. What the run has used is told at its end: whoever adds up its turns counts nothing twice.
+/// The last event of a turn. The usage of the run is sent at the end of the run, so that the sum over its turns counts
+/// nothing twice.
 fn interrupted(opening: &Opening<'_>, story: &Story) -> Value {
     let (thread, run) = names(opening, story);
     json!({"type": "RUN_FINISHED", "threadId": thread, "runId": run,

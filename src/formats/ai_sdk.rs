@@ -22,7 +22,7 @@ use crate::model::{RunState, RunStatus};
 /// What tells that a stream has come to its end.
 pub(super) const DONE: &str = "[DONE]";
 
-/// What is told of moves that the story has made.
+/// Writes the chunks for moves of the story.
 pub(super) fn tell(moves: &[Move], in_turns: bool, story: &Story, to: &mut Frames) {
     moves.iter().for_each(|made| tell_move(made, in_turns, story, to));
 }
@@ -62,7 +62,7 @@ fn tell_move(made: &Move, in_turns: bool, story: &Story, to: &mut Frames) {
     }
 }
 
-/// What whoever attaches now is told first: the message so far, or what they lack of it.
+/// Writes what a new stream is sent first: the message so far, or the part that the client lacks.
 pub(super) fn prelude(in_turns: bool, had: Option<&Had>, story: &Story, to: &mut Frames) {
     to.push(&json!({"type": "start", "messageId": story.state.run_id}));
     to.push(&plan_chunk(story));
@@ -82,7 +82,7 @@ pub(super) fn prelude(in_turns: bool, had: Option<&Had>, story: &Story, to: &mut
     }
 }
 
-/// What a stream that ends before its run does is told last, before [`DONE`].
+/// The last chunk before [`DONE`] of a stream that ends before its run.
 pub(super) fn closing(message: &str) -> Value {
     json!({"type": "error", "errorText": message})
 }
@@ -214,7 +214,7 @@ fn result_chunk(call: &Call, story: &Story) -> Option<Value> {
     })
 }
 
-/// What the plan is: told at the beginning of a stream, and when it has changed.
+/// The plan, sent at the beginning of a stream and when it has changed.
 fn plan_chunk(story: &Story) -> Value {
     let RunState { run_id, plan_name, revision, levels, steps, .. } = &story.state;
     let mut data = json!({"projectId": story.head.project, "runId": run_id, "planName": plan_name,

@@ -12,7 +12,7 @@ impl Budget {
         Self { bytes_max, left: bytes_max }
     }
 
-    /// Takes so many, if there are as many.
+    /// Takes `bytes` from the budget, if that many are left.
     pub(super) fn take(&mut self, bytes: usize) -> bool {
         match self.left.checked_sub(bytes) {
             Some(left) => {

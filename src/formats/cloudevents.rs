@@ -63,7 +63,7 @@ struct Said<'a> {
     reason: Option<std::borrow::Cow<'a, str>>,
 }
 
-/// An event of which no more is told than what happened to which run, and when.
+/// An event that has only what happened to which run, and when.
 #[derive(Debug)]
 pub struct Thin<'a> {
     /// The run's project.
@@ -82,7 +82,7 @@ pub struct Thin<'a> {
 /// kept.
 ///
 /// # Errors
-/// Where `json` is no message of a run.
+/// If `json` is no message of a run.
 pub fn write_event(to: &mut Vec<u8>, id: &str, json: &[u8]) -> Result<(), serde_json::Error> {
     let message: Message<'_> = serde_json::from_slice(json)?;
     let said: Said<'_> = serde_json::from_str(message.payload.get())?;
@@ -177,8 +177,8 @@ fn event_type(message_type: &str, said: &Said<'_>) -> String {
     format!("{of}{name}.v1")
 }
 
-/// What a step's move is. The specification's `retried` says that an attempt has begun anew, and it has no event for one
-/// that failed and is to be made again.
+/// The event type of a step's move. The specification has `retried` for an attempt that begins again, but no event for
+/// one that failed and will be retried.
 fn task_type(said: &Said<'_>) -> (&'static str, &'static str) {
     match said.status.unwrap_or_default() {
         "running" if said.items.is_some_and(|items| items.have_begun()) => (OWN, "task.progress"),

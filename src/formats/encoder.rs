@@ -20,24 +20,24 @@ pub struct Encoder {
     form: Form,
 }
 
-/// What is remembered for a format beside the story.
+/// The state of a format besides the story.
 #[derive(Debug)]
 enum Form {
     AgUi(Box<AgUi>),
     AiSdk { in_turns: bool },
 }
 
-/// What somebody who attaches has said of themselves.
+/// What a client has said about itself.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Opening<'a> {
     /// AG-UI: the thread that their run belongs to. The project, where they named none.
     pub thread: Option<&'a str>,
-    /// AG-UI: the messages that they have, a JSON array. A client drops what is missing in the messages that it is told at
-    /// the beginning, so those that are not of this run are told back to it.
+    /// AG-UI: the messages that the client has, a JSON array. A client drops messages that are missing in the first
+    /// snapshot, so those of other runs are sent back to it.
     pub messages: Option<&'a RawValue>,
     /// AG-UI: what they call the run. Its own id, where they call it by no other.
     pub run: Option<&'a str>,
-    /// The AI SDK: what they have of the run's message, which goes on. It begins anew where they have none.
+    /// The AI SDK: what they have of the run's message, which goes on. It begins again where they have none.
     pub had: Option<&'a Had>,
 }
 
@@ -47,7 +47,7 @@ impl Encoder {
         Self::of(format, Story::new(head))
     }
 
-    /// Of a run whose first messages are no longer kept. What is lost stands with [`super`].
+    /// An encoder of a run whose first messages are no longer stored. [`super`] says what is lost.
     pub fn from_state(format: Format, head: Arc<RunHead>, state: &RunState) -> Self {
         Self::of(format, Story::from_state(head, state))
     }
@@ -62,9 +62,9 @@ impl Encoder {
         Self { story, form }
     }
 
-    /// The run's next message: appends what is told of it, as one chunk whose last event carries `id`. Nothing is appended
-    /// where it tells nothing that this format has. The last message tells the run's end, and nothing is told behind it; it
-    /// names the project as its thread, see [`Names`](super::Names). Does a stream end behind it?
+    /// Handles the run's next message: appends its events as one chunk whose last event carries `id`, or nothing if
+    /// this format has no event for it. The last message reports the run's end, and nothing follows it; it names the
+    /// project as its thread, see [`Names`](super::Names). Does a stream end after it?
     pub fn tell(&mut self, event: &RunEvent, id: &str, to: &mut Vec<u8>) -> bool {
         let moves = self.story.apply(event);
         self.tell_moves(&moves, id, to);
@@ -77,9 +77,9 @@ impl Encoder {
         self.story.head = Arc::new(RunHead::new(head.project.clone(), &self.story.state, document));
     }
 
-    /// What whoever attaches now is told first, as one chunk: everything so far, so that they have what somebody has who
-    /// was there from the beginning. The last event carries `id`. Each stream begins with one, also before the run's first
-    /// message, and only those that resume by an id do not. See [`ends_streams`](Self::ends_streams).
+    /// What a new stream is sent first, as one chunk: everything so far, so that the client has the same as one that
+    /// has watched from the beginning. The last event carries `id`. Each stream begins with one, also before the run's
+    /// first message, except those that resume by an id. See [`ends_streams`](Self::ends_streams).
     pub fn prelude(&self, opening: &Opening<'_>, id: &str, to: &mut Vec<u8>) {
         let mut frames = Frames::default();
         match &self.form {
@@ -94,7 +94,7 @@ impl Encoder {
         self.story.ending.is_some()
     }
 
-    /// Does a stream that begins now end behind its prelude?
+    /// Does a stream that begins now end after its prelude?
     pub fn ends_streams(&self) -> bool {
         let in_turns = match &self.form {
             Form::AgUi(agui) => agui.is_in_turns(),
@@ -122,9 +122,9 @@ impl Encoder {
     }
 }
 
-/// What a stream that the server must end before its run ends is told last, as one chunk: a stream that ends without it
-/// would be taken for a run that succeeded. `reason` is a word, as `stream_closing` has it. It carries no id: the next
-/// stream begins with the prelude.
+/// The last chunk of a stream that the server must end before its run: a stream that ends without it would be taken for
+/// a run that succeeded. `reason` is a word, as `stream_closing` has it. It carries no id: the next stream begins with
+/// the prelude.
 pub fn closing(format: Format, reason: &str, to: &mut Vec<u8>) {
     let message = format!("the server is closing this stream ({reason}); the run continues, reconnect to follow it");
     let mut frames = Frames::default();

@@ -9,7 +9,7 @@ use crate::model::push_on_one_line;
 /// What stands before the thread of a run that has ended. Nothing else reads so: within an event no line ends.
 const BEFORE_THREAD: &[u8] = b"\ndata: {\"type\":\"RUN_FINISHED\",\"threadId\":";
 
-/// What stands between its thread and its own name.
+/// The bytes between its thread and its own name.
 const BEFORE_RUN: &[u8] = b",\"runId\":";
 
 /// The events that tell of one message.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// What it takes to note a call, beside its id.
+/// The overhead of a noted call.
 const CALL_HAD_BYTES: usize = 64;
 
 /// What the client of an AI SDK has of a run's message.

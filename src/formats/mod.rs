@@ -1,10 +1,10 @@
 //! A run, retold in the formats that agent frontends read: AG-UI 1.0, and version 1 of the UI message stream of the Vercel
 //! AI SDK.
 //!
-//! Pure: the messages of a run go in, one after the other, and what a frontend is told comes out, as events of a stream.
-//! An [`Encoder`] is one run in one format. What it tells of a message is the same for everyone who watches, so it is
-//! encoded once; what somebody who comes later has missed is its [`prelude`](Encoder::prelude), after which that client's
-//! state is what it would be had it seen every event. No stream, no project and no ticket is known here.
+//! Pure: the messages of a run go in, one after another, and the events for a frontend come out. An [`Encoder`] is one
+//! run in one format. The events of a message are the same for all streams, so they are encoded once; a later stream
+//! begins with a [`prelude`](Encoder::prelude), after which that client's state is what it would be had it seen every
+//! event. No stream, no project and no ticket is known here.
 //!
 //! | part | what it is |
 //! |---|---|
@@ -61,10 +61,10 @@ pub use head::RunHead;
 /// is too long for it ends with a mark; further calls and texts are not told, and what becomes of their steps is.
 pub const KEPT_BYTES_MAX: usize = 512 * 1024;
 
-/// What is kept of what the commands of a run print. What came first goes first.
+/// The memory for the output of a run's commands. The oldest output is dropped first.
 pub const LOG_BYTES_MAX: usize = 128 * 1024;
 
-/// A larger output is cut, and so are larger inputs; where the whole is to be read is said.
+/// Larger outputs and inputs are cut, with a note that says where the whole can be read.
 pub const OUTPUT_BYTES_MAX: usize = 4 * 1024;
 
 /// The steps of a larger plan are not in AG-UI's state, and are no parts of the AI SDK's message; their counts and calls are.

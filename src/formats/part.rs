@@ -12,7 +12,7 @@ use crate::model::OutputStream;
 const ERROR_BYTES_MAX: usize = 2 * 1024;
 const SHORT_ERROR_BYTES_MAX: usize = 100;
 
-/// What a chunk of a log takes beside its text.
+/// The overhead of a chunk of a log.
 const CHUNK_BYTES: usize = 64;
 
 /// Something that clients keep.
@@ -84,7 +84,7 @@ impl CallResult {
         Self::Error(beginning(error, ERROR_BYTES_MAX).to_owned())
     }
 
-    /// Of an attempt that asked, and was told no.
+    /// The part of an attempt that was rejected.
     pub(super) fn denied(error: &str) -> Self {
         Self::Denied(beginning(error, ERROR_BYTES_MAX).to_owned())
     }
@@ -96,7 +96,7 @@ impl CallResult {
         }
     }
 
-    /// What is told of it where clients keep too much already.
+    /// The part without its content, once clients keep too much.
     pub(super) fn without_content(self) -> Self {
         let bytes = self.size() as u64;
         match self {

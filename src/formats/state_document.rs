@@ -25,7 +25,7 @@ pub(super) struct StateDocument {
     outputs: Budget,
 }
 
-/// What is said of a run beside its levels and steps.
+/// The fields of a run besides its levels and steps.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct RunShown<'a> {

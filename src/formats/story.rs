@@ -1,8 +1,8 @@
-//! What clients were told of a run and keep: a fold over its messages, the same for both formats.
+//! What clients keep of a run: a fold over its messages, the same for both formats.
 //!
-//! What a client keeps is a row of [parts](Part) in the order in which they came up. A message adds to it or moves it on,
-//! and the [`Move`]s that [`Story::apply`] returns are what a format has to tell of that message. What somebody who comes
-//! late is told are the parts themselves. So the two can't differ, and bounds cut the same for both.
+//! A client keeps a list of [parts](Part) in the order in which they appeared. A message adds or changes parts, and
+//! [`Story::apply`] returns these [`Move`]s, which a format sends. A late client is sent the parts themselves. So the
+//! two can't differ, and limits cut the same for both.
 
 mod output;
 mod replan;
@@ -20,7 +20,7 @@ use crate::model::{
     StepStatus, StepUpdate, Timestamp,
 };
 
-/// What a call or a text takes with a client beside its inputs, output and text.
+/// The overhead of a call or a text at a client.
 const PART_BYTES: usize = 512;
 
 /// Why an attempt has no end of its own: another one began, or the run ended.
@@ -122,7 +122,7 @@ impl Story {
         }
     }
 
-    /// Of a run of which no more is known than its state.
+    /// The story of a run of which only the state is known.
     pub(super) fn from_state(head: Arc<RunHead>, state: &RunState) -> Self {
         let mut story = Self::new(head);
         story.state = state.clone();
@@ -149,7 +149,7 @@ impl Story {
         self.steps.len() <= STATE_STEPS_MAX
     }
 
-    /// Those that are open, where levels may overlap and steps are told one by one.
+    /// The open levels, if levels may overlap and steps are sent one by one.
     pub(super) fn open_levels(&self) -> Option<&[OpenLevel]> {
         let is_told = self.state.scheduling == Scheduling::Eager && self.tells_steps();
         is_told.then_some(&self.state.open_levels[..])

@@ -97,8 +97,8 @@ impl Body {
         }
     }
 
-    /// The bytes behind those given before have come. `false` where they are none, or more than were promised, or nothing
-    /// is to be given at all: then what was promised can't be kept.
+    /// The next bytes have come. `false` if there are none, or more than promised, or none were requested: then the
+    /// promised length can't be kept.
     #[must_use]
     pub fn give(&mut self, piece: Vec<u8>) -> bool {
         let is_kept = !piece.is_empty() && piece.len() as u64 <= self.lacking();

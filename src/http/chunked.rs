@@ -124,7 +124,11 @@ fn next_size(lines: &mut Lines, input: &[u8]) -> Result<Option<u64>, Problem> {
         Ok(Some(line)) => parse_size(&input[line]).map(Some),
         Ok(None) => Ok(None),
         Err(LineError::Bare) => Err(bad_framing("a chunk's size line ends with LF instead of CRLF")),
-        Err(LineError::Long) => Err(bad_framing("a chunk's size line is too long")),
+        Err(LineError::Long) => Err(Problem::new(
+            400,
+            "bad_framing",
+            format!("a chunk's size line is too long (limit {CHUNK_LINE_BYTES_MAX} bytes, not configurable)"),
+        )),
     }
 }
 
@@ -140,7 +144,7 @@ fn end_of_trailers(start: usize, lines: &mut Lines, input: &[u8]) -> Result<Opti
                 return Err(Problem::new(
                     431,
                     "head_too_large",
-                    format!("the trailer section is too long (limit {TRAILER_BYTES_MAX} bytes)"),
+                    format!("the trailer section is too long (limit {TRAILER_BYTES_MAX} bytes, not configurable)"),
                 ));
             }
         }
@@ -153,7 +157,7 @@ fn end_of_trailers(start: usize, lines: &mut Lines, input: &[u8]) -> Result<Opti
         Err(httparse::Error::TooManyHeaders) => Err(Problem::new(
             431,
             "head_too_large",
-            format!("the request has too many trailers (limit {TRAILERS_MAX})"),
+            format!("the request has too many trailers (limit {TRAILERS_MAX}, not configurable)"),
         )),
         _ => Err(bad_framing("a trailer line is malformed")),
     }

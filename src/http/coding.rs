@@ -1,9 +1,9 @@
-//! How a body of unknown length is framed: in chunks (RFC 9112, section 7.1) for whoever speaks HTTP/1.1, and by the end
-//! of the connection for whoever does not.
+//! How a body of unknown length is framed: in chunks (RFC 9112, section 7.1) for HTTP/1.1, and by the end of the
+//! connection for HTTP/1.0.
 //!
-//! Streams are kept in chunks, each of which holds whole blocks, so that what is kept once is written to most clients as
-//! it lies there. Without chunks a client could not tell an end that is meant from one that is not, and those that read
-//! in blocks of a fixed size would hold the newest message back until the next one pushes it out.
+//! Streams are stored in chunks of whole blocks, so that the stored bytes are written to most clients without change.
+//! Without chunks a client could not tell a regular end from a broken connection, and those that read in blocks of a
+//! fixed size would hold the newest message back until the next one pushes it out.
 
 use super::Version;
 use super::chunked::Chunks;
@@ -58,7 +58,7 @@ pub fn write_chunk(to: &mut Vec<u8>, data: &[u8]) {
     end_chunk(to);
 }
 
-/// What a chunk takes beside its data, at most.
+/// The largest overhead of a chunk.
 pub(super) const CHUNK_OVERHEAD_BYTES_MAX: usize = 16 + 2 + 2;
 
 /// Appends what goes before `size` bytes of data, which is not 0.

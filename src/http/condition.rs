@@ -4,6 +4,9 @@
 use super::range::{Selection, select};
 use super::{Method, Request};
 
+/// How Apache ends a tag whose answer it has compressed: with `mod_deflate`, `mod_brotli`.
+const CODING_SUFFIXES: [&str; 2] = ["-gzip", "-br"];
+
 /// The conditions of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Conditions {
@@ -51,14 +54,8 @@ impl Preconditions {
     /// is none.
     pub fn hold(&self, tag: Option<&str>) -> bool {
         let quoted = tag.map(|tag| format!("\"{tag}\""));
-        let is_named = |known: &str, name: fn(&str) -> &str| {
-            quoted
-                .as_deref()
-                .is_some_and(|tag| known.trim() == "*" || known.split(',').any(|one| name(one.trim()) == tag))
-        };
-        // The first compares strongly: a weak tag matches nothing.
-        self.if_match.as_deref().is_none_or(|known| is_named(known, |one| one))
-            && !self.if_none_match.as_deref().is_some_and(|known| is_named(known, |one| one.trim_start_matches("W/")))
+        let is_named = |known: &str| quoted.as_deref().is_some_and(|tag| names(known, tag));
+        self.if_match.as_deref().is_none_or(is_named) && !self.if_none_match.as_deref().is_some_and(is_named)
     }
 }
 
@@ -68,9 +65,26 @@ pub fn list_of(request: &Request<'_>, name: &str) -> Option<String> {
     (!lines.is_empty()).then(|| lines.join(", "))
 }
 
-/// Whether an `If-None-Match` contains this strong entity tag. Compared weakly (RFC 9110, section 13.1.2).
+/// Whether an `If-Match` or `If-None-Match` contains this strong entity tag.
+///
+/// A proxy that compresses an answer changes its tag (nginx and HAProxy to `W/"x"`, Apache to `"x-gzip"`), and does not
+/// change it back. So the tag counts in these forms, too. RFC 9110 wants a strong comparison for `If-Match`, but a tag
+/// names a version here, whatever its coding.
 fn names(known: &str, tag: &str) -> bool {
-    known.trim() == "*" || known.split(',').any(|one| one.trim().trim_start_matches("W/") == tag)
+    known.trim() == "*" || known.split(',').any(|one| is_form_of(one.trim().trim_start_matches("W/"), tag))
+}
+
+fn is_form_of(one: &str, tag: &str) -> bool {
+    one == tag || unquoted(one).zip(unquoted(tag)).is_some_and(|(one, tag)| without_coding(one) == tag)
+}
+
+fn unquoted(tag: &str) -> Option<&str> {
+    tag.strip_prefix('"')?.strip_suffix('"')
+}
+
+/// A tag, given without quotes, as it was before Apache compressed the answer.
+pub fn without_coding(tag: &str) -> &str {
+    CODING_SUFFIXES.into_iter().find_map(|suffix| tag.strip_suffix(suffix)).unwrap_or(tag)
 }
 
 #[cfg(test)]
@@ -112,7 +126,6 @@ mod tests {
             (Some("\"1-a\""), None, there, true),
             (Some("\"x\", \"1-a\""), None, there, true),
             (Some("\"x\""), None, there, false),
-            (Some("W/\"1-a\""), None, there, false),
             (Some("\"1-a\""), None, gone, false),
             (Some("*"), None, there, true),
             (Some("*"), None, gone, false),
@@ -124,6 +137,22 @@ mod tests {
             let [if_match, if_none_match] = [if_match, if_none_match].map(|text| text.map(str::to_owned));
             let conditions = Preconditions { if_match, if_none_match };
             assert_eq!(conditions.hold(tag), expected, "{conditions:?} {tag:?}");
+        }
+    }
+
+    #[test]
+    fn a_tag_that_a_proxy_has_changed_is_the_same() {
+        for (known, expected) in [
+            ("W/\"1-a\"", true),
+            ("\"1-a-gzip\"", true),
+            ("\"x\", W/\"1-a-br\"", true),
+            ("\"1-a-x\"", false),
+            ("\"1-gzip\"", false),
+            ("-gzip\"", false),
+        ] {
+            let conditions = Preconditions { if_match: Some(known.to_owned()), if_none_match: None };
+            assert_eq!(conditions.hold(Some("1-a")), expected, "{known}");
+            assert!(!conditions.hold(None), "{known}");
         }
     }
 

@@ -25,7 +25,7 @@ impl From<BadEncoding> for Problem {
     }
 }
 
-/// What a `+` stands for.
+/// The meaning of a `+`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Plus {
     /// Itself, as in a path.

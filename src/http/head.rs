@@ -28,7 +28,7 @@ pub(super) struct Head<'b> {
 /// How the end of the body is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// So many bytes; none where the head says nothing.
+    /// So many bytes; none if the head says nothing.
     Length(u64),
     /// Chunked transfer coding.
     Chunked,
@@ -89,9 +89,11 @@ fn request_line(head: &[u8]) -> &[u8] {
 /// What to answer where `httparse` gave up.
 fn refusal(error: httparse::Error, parsed: &httparse::Request<'_, '_>, request_line: &[u8]) -> Problem {
     match error {
-        httparse::Error::TooManyHeaders => {
-            Problem::new(431, "head_too_large", format!("the request has too many header fields (limit {HEADERS_MAX})"))
-        }
+        httparse::Error::TooManyHeaders => Problem::new(
+            431,
+            "head_too_large",
+            format!("the request has too many header fields (limit {HEADERS_MAX}, not configurable)"),
+        ),
         httparse::Error::HeaderName => {
             Problem::malformed("a header line is folded, has no valid name, or has whitespace before its colon")
         }

@@ -33,7 +33,7 @@ mod target;
 pub use body::{Body, Next};
 pub use chunked::Chunks;
 pub use coding::{Coding, contents, split_last_chunk, write_chunk};
-pub use condition::{Conditions, Preconditions, list_of};
+pub use condition::{Conditions, Preconditions, list_of, without_coding};
 pub use decoder::{Decoder, Limits, Phase, Verdict};
 pub use head::peek_origin;
 pub use path::{SEGMENTS_MAX, Segments};

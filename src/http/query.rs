@@ -31,7 +31,9 @@ impl<'b> Query<'b> {
         let mut pairs = Vec::new();
         for raw_pair in raw.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             if pairs.len() == QUERY_PAIRS_MAX {
-                return Err(BadEncoding { reason: "the query string has too many parameters" });
+                return Err(BadEncoding {
+                    reason: "the query string has too many parameters (limit 64, not configurable)",
+                });
             }
             let (name, value) = raw_pair.split_once('=').unwrap_or((raw_pair, ""));
             let name = decode(name, Plus::Space)?;
@@ -65,6 +67,12 @@ mod tests {
         let expected = [("a", "1"), ("b", "x y=&"), ("c", ""), ("a", "2"), ("", "e"), ("d", "=")];
         assert_eq!(query.pairs().collect::<Vec<_>>(), expected);
         assert_eq!((query.first("a"), query.first("A"), query.first("c")), (Some("1"), None, Some("")));
+    }
+
+    #[test]
+    fn the_limit_of_parameters_is_told() {
+        let error = Query::parse(Some(&"a&".repeat(QUERY_PAIRS_MAX + 1))).expect_err("too many");
+        assert!(error.to_string().contains(&format!("(limit {QUERY_PAIRS_MAX}, not configurable)")), "{error}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::model::decimal;
 /// The approximate size of a head, to reserve its memory once.
 const HEAD_BYTES: usize = 256;
 
-/// Content of at most this size is copied behind its head, so that one write sends both. Larger content is sent
+/// Content of at most this size is copied after its head, so that one write sends both. Larger content is sent
 /// separately: a second write is cheaper than the copy.
 const COPIED_BYTES_MAX: usize = 16 * 1024;
 
@@ -100,7 +100,7 @@ impl Response {
 
 /// Appends the head of an event stream: status 200, [what every stream says](sse::HEADERS), and `extra`.
 ///
-/// A stream has no length. In chunks its last one tells the end; the connection closes behind it all the same.
+/// A stream has no length. In chunks its last one tells the end; the connection closes after it all the same.
 pub fn write_stream_head<'h>(
     out: &mut Vec<u8>,
     content_type: &str,

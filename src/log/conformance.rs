@@ -73,7 +73,7 @@ fn written(store: &dyn Store, run: u64, step: &StepId) -> [String; 3] {
     })
 }
 
-/// What is kept of a step's items from one on.
+/// The stored items of a step, from one on.
 fn items(store: &dyn Store, run: u64, step: &StepId, from: u32) -> Vec<(u32, String)> {
     let mut items = Vec::new();
     let read = store.items(number(run), step, from, &mut |item, row| {

@@ -38,7 +38,7 @@ impl Call {
 pub(crate) enum Fault {
     /// None.
     Never,
-    /// Of the calls of these kinds the `first`, counted from 1 from when this was set, and this many behind it.
+    /// Of the calls of these kinds the `first`, counted from 1 from when this was set, and this many after it.
     At { of: &'static [Call], first: u64, more: u64 },
     /// All of these kinds.
     Always(&'static [Call]),
@@ -436,7 +436,7 @@ impl<S: Store> History for FaultyStore<S> {
         self.call(Call::Read)?.store.floor(project)
     }
 
-    /// Fails in the middle, behind the first of them.
+    /// Fails in the middle, after the first of them.
     fn messages(
         &self,
         project: &ProjectId,

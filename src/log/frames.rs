@@ -98,7 +98,7 @@ pub struct ItemFrame {
 /// Where a message ends in its [`Frames`], and whose it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
-    /// The offset just behind it.
+    /// The offset just after it.
     pub end: usize,
     /// The run that it belongs to, if it is one's.
     pub run: Option<RunNumber>,
@@ -166,7 +166,7 @@ pub(super) fn write_frame(
 /// Messages of one run with others of its project between them, retold in one format.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Row {
-    /// It begins behind this position of the project.
+    /// It begins after this position of the project.
     pub after: u64,
     /// The frames, one after the other.
     pub bytes: Vec<u8>,
@@ -181,14 +181,14 @@ pub struct Row {
 pub struct RowMark {
     /// The message's number in its project.
     pub seq: u64,
-    /// The offset just behind it.
+    /// The offset just after it.
     pub end: usize,
-    /// Does a stream end behind it? So it does behind the last message of the run.
+    /// Does a stream end after it? So it does after the last message of the run.
     pub is_last: bool,
 }
 
 impl Row {
-    /// An empty row behind this position.
+    /// An empty row after this position.
     pub fn after(position: u64) -> Self {
         Self { after: position, up_to: position, ..Self::default() }
     }
@@ -199,7 +199,7 @@ impl Row {
         self.up_to = seq;
     }
 
-    /// Does a stream end behind it?
+    /// Does a stream end after it?
     pub fn has_last(&self) -> bool {
         self.marks.last().is_some_and(|mark| mark.is_last)
     }
@@ -211,10 +211,10 @@ impl Row {
     }
 }
 
-/// A piece of history for one reader: the messages behind its position, or as many as fit.
+/// A piece of history for one reader: the messages after its position, or as many as fit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
-    /// The frames, one after the other; none where nothing behind the position is the reader's.
+    /// The frames, one after the other; none if nothing behind the position is the reader's.
     pub bytes: SharedBytes,
     /// How many they are.
     pub messages: usize,

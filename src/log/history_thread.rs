@@ -28,10 +28,10 @@ use crate::model::{ProjectId, Timestamp};
 const WAITING_BATCHES_MAX: usize = 1024;
 
 /// Bytes of encoded pages that are remembered while someone replays: 256 full ones. So a hundred who replay the same, a
-/// few pages behind one another, have each page encoded once.
+/// few pages one after another, have each page encoded once.
 const CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// After so long without a question nobody replays, and the pages are let go.
+/// After this long without a question the cached pages are dropped.
 const IDLE: Duration = Duration::from_secs(5);
 
 /// How much less of a processor's time than the loop and the log those get that read, where there is not enough for all:
@@ -285,7 +285,7 @@ impl Historian {
         inbox.recv().ok()
     }
 
-    /// Nothing where the log has to be asked. A failure is one question's, not the thread's.
+    /// None if the log has to be asked. A failure is one question's, not the thread's.
     pub(super) fn answer(&mut self, query: &Query, known: &Known) -> Option<Answer> {
         match self.look(query, known) {
             Ok(answer) => {

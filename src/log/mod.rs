@@ -77,5 +77,5 @@ pub use store::{
 pub use store::{Identity, Seed};
 #[cfg(test)]
 pub(crate) use store::{Outgoing, PlaceInRun, StoredMessage, Wishes};
-pub use thread::{LogHandle, start};
+pub use thread::{LogHandle, WAITING_BATCHES_MAX, start};
 pub use work::WorkCounts;

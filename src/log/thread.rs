@@ -14,7 +14,7 @@ use crate::model::{Now, Record};
 /// Batches of commands that may wait for the log. The loop sends at most one a turn, the executor one a turn and has at
 /// most 256 on their way, the intake one a plan; a loop that finds no room refuses the call, the executor tries again,
 /// the intake waits.
-const WAITING_BATCHES_MAX: usize = 1024;
+pub const WAITING_BATCHES_MAX: usize = 1024;
 
 /// Commands taken as one batch at most, so that the first of them is not kept waiting by the last.
 const BATCH_COMMANDS_MAX: usize = 4096;
@@ -78,7 +78,7 @@ impl LogHandle {
         (!rest.is_empty()).then_some(rest)
     }
 
-    /// Asks, and waits for the answer; none where the log has ended, or ends before it gives one.
+    /// Asks, and waits for the answer; none if the log has ended, or ends before it gives one.
     pub fn ask(&self, command: impl FnOnce(ReplyTo) -> Command) -> Option<Answer> {
         let (reply, answered) = bounded(1);
         self.send(vec![command(ReplyTo::Caller(reply))]).ok()?;
@@ -106,12 +106,12 @@ impl LogHandle {
     }
 }
 
-/// Starts the log's thread, and those that read beside it where the store can be read by others. They end when the
-/// log is [closed](LogHandle::close), or every [`LogHandle`] is gone, and everything is written that can be. Where one of
-/// them panics, whoever waits for it may wait for ever.
+/// Starts the thread of the log, and its reader threads if the store has readers. They end when the log is
+/// [closed](LogHandle::close), or every [`LogHandle`] is gone, and everything possible is written. If one of them
+/// panics, callers that wait for it may wait for ever.
 ///
 /// # Errors
-/// Where no thread can be made.
+/// If the system grants no thread.
 pub fn start(
     mut journal: Journal,
     clock: impl Fn() -> Now + Send + 'static,
@@ -188,9 +188,8 @@ impl<C: Fn() -> Now, O: FnMut(Outcome)> Shell<C, O> {
         self.journal
     }
 
-    /// Has the readers answer what is theirs, once everything has left that came before: where a stream begins is not to be
-    /// told before the messages are handed out that it begins behind. Where the readers have no room, whoever asks may ask
-    /// again.
+    /// Passes questions to the readers after all earlier outputs have been delivered: a stream must not learn where it
+    /// begins before the messages up to there are delivered. If the readers have no room, the client may ask again.
     fn hand_on(&mut self, questions: Vec<Question>) {
         let no_room = match &self.history {
             Some(history) => history.ask(questions),
@@ -203,7 +202,7 @@ impl<C: Fn() -> Now, O: FnMut(Outcome)> Shell<C, O> {
         }
     }
 
-    /// What has come, as one batch; an empty one where the journal has something to do by itself. None where nothing can
+    /// What has come, as one batch; an empty one where the journal has something to do by itself. None if nothing can
     /// come any more.
     fn next_batch(&self) -> Option<Vec<Command>> {
         let wait = self.journal.next_deadline().saturating_sub((self.clock)().mono);

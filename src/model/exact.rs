@@ -16,7 +16,7 @@ pub enum Exact<'a> {
     Scalar(&'a str),
     /// An array.
     Array(Vec<Exact<'a>>),
-    /// An object: names with their quotes, in their order; one that stands twice stands here twice.
+    /// An object: names with their quotes, in their order, with duplicates.
     Object(Vec<(&'a str, Exact<'a>)>),
 }
 

@@ -46,7 +46,7 @@ impl HandlerKind {
     }
 }
 
-/// What a run has come to, before its last message tells it. Handlers may name it as `run`.
+/// The outcome of a run, before its last message. Handlers may name it as `run`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunOutcome {
     /// The status that it ends with.

@@ -178,7 +178,7 @@ impl ItemState {
     /// Its row.
     ///
     /// # Errors
-    /// Where no JSON can be made of it.
+    /// If no JSON can be made of it.
     pub fn to_row(&self) -> serde_json::Result<Vec<u8>> {
         serde_json::to_vec(&Row { state: self, past: self.past })
     }
@@ -186,7 +186,7 @@ impl ItemState {
     /// Reads back what [`to_row`](Self::to_row) gave.
     ///
     /// # Errors
-    /// Where `json` is no such row.
+    /// If `json` is no such row.
     pub fn from_row(json: &[u8]) -> serde_json::Result<Self> {
         let Row { state, past } = serde_json::from_slice::<Row<Self>>(json)?;
         Ok(Self { past, ..state })

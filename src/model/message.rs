@@ -28,10 +28,10 @@ pub fn write_message(to: &mut Vec<u8>, kind: &str, project: &ProjectId, seq: u64
     to.push(b'}');
 }
 
-/// The same with a payload that is still to be made JSON of: it is written once.
+/// The same with a payload that is serialized here.
 ///
 /// # Errors
-/// Where no JSON can be made of it; the beginning of a message stands in `to` then.
+/// If no JSON can be made of it; the beginning of a message stands in `to` then.
 pub fn write_message_of(
     to: &mut Vec<u8>,
     kind: &str,

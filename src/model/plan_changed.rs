@@ -27,7 +27,7 @@ pub struct PlanChange {
     pub changed: Vec<StepId>,
     /// The plan and its inputs as they are then.
     pub document: Arc<str>,
-    /// The plan that was read from it. It does not travel between nodes: there it is read anew.
+    /// The plan that was read from it. It does not travel between nodes: there it is read again.
     #[serde(skip)]
     pub plan: Option<Arc<Plan>>,
 }

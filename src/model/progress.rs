@@ -219,7 +219,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Of `total` steps, none of which has ended.
+    /// The progress of `total` steps, none of which has ended.
     pub fn of(total: usize) -> Self {
         Self { total, ..Self::default() }
     }
@@ -229,7 +229,7 @@ impl Progress {
         self.completed + self.failed + self.skipped + self.cancelled
     }
 
-    /// A step has come to `status`; only where it ends is it counted.
+    /// Counts a step that has changed to `status`, if that is an end.
     pub fn count(&mut self, status: StepStatus) {
         match status {
             StepStatus::Pending | StepStatus::Running | StepStatus::Retrying | StepStatus::Waiting => return,

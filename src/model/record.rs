@@ -42,7 +42,7 @@ pub enum Record {
         /// The output.
         output: Arc<Value>,
     },
-    /// What the run says to a wish, behind the message that came of it. Nothing is kept of it but that the wish was answered.
+    /// What the run says to a wish, after the message that came of it. Nothing is kept of it but that the wish was answered.
     Verdict {
         /// The run's project.
         project: ProjectId,

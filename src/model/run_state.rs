@@ -78,7 +78,7 @@ pub struct RunState {
     /// The error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// What the run has come to, while its handlers run.
+    /// The outcome of the run, while its handlers run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Box<RunOutcome>>,
     /// When the first message of a handler was said. For the executor.
@@ -142,11 +142,11 @@ impl RunState {
         state
     }
 
-    /// Reads back what serializing gave, in this version or one before. Steps are counted anew, as versions before
+    /// Reads back what serializing gave, in this version or one before. Steps are counted again, as versions before
     /// counted them otherwise.
     ///
     /// # Errors
-    /// Where `json` is no serialized state.
+    /// If `json` is no serialized state.
     pub fn from_json(json: &[u8]) -> Result<Self, serde_json::Error> {
         let mut state: Self = serde_json::from_slice(json)?;
         state.count_anew();
@@ -252,7 +252,7 @@ impl RunState {
         }
     }
 
-    /// What a message tells of what an attempt has used, and at which tool. What a child has used its own messages tell.
+    /// The usage of an attempt that a message reports, and its tool. The usage of a child is in its own messages.
     pub fn usage_told_by<'a>(&'a self, event: &'a RunEvent) -> Option<(&'a Arc<str>, &'a Usage)> {
         let RunEventKind::Progress(said) = &event.kind else { return None };
         let tool = &self.step(&said.step_id)?.tool;

@@ -71,8 +71,8 @@ impl Choice {
     }
 }
 
-/// What a run says to a wish. It travels to the log behind the message that came of the wish, so that whoever hears yes
-/// hears of something that is kept.
+/// The verdict of a run about a wish. It goes to the log after the message that the wish caused, so that a positive
+/// answer means that this message is stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
     /// The request that it answers.

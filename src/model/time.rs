@@ -145,8 +145,8 @@ impl Told {
 
 /// A deadline on the monotonic clock of this process.
 ///
-/// What an earlier process has told comes to one by [`restored`](Self::restored) alone, so that no setting of the wall
-/// clock makes anyone wait longer than was told.
+/// A deadline that an earlier process has reported is made only by [`restored`](Self::restored), so that no change of
+/// the wall clock makes anyone wait longer than was reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Duration);
 
@@ -156,7 +156,7 @@ impl Deadline {
         Self(now.mono.saturating_add(lasts))
     }
 
-    /// Of what began in an earlier process: at most `told.lasts` from now.
+    /// The deadline of something that began in an earlier process: at most `told.lasts` from now.
     pub fn restored(told: Told, now: Now) -> Self {
         Self::after(told.left(now), now)
     }

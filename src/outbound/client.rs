@@ -28,7 +28,7 @@ pub(crate) struct Client {
     settings: Settings,
 }
 
-/// What came back, whatever its status.
+/// A response of any status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) status: u16,

@@ -88,7 +88,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     )
 }
 
-/// Those of 2000::/3, but for what in there is for protocols, for documents, or stands for an IPv4 address.
+/// Addresses in 2000::/3, except ranges for protocols, for documentation and for embedded IPv4 addresses.
 fn is_public_v6(address: Ipv6Addr) -> bool {
     match address.segments() {
         [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x2002, ..] | [0x3fff, 0..=0xfff, ..] => false,

@@ -4,8 +4,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::model::Timestamp;
 
-/// How long `value` asks to wait; nothing where it is neither seconds nor a date. A date counts from `date`, the answer's
-/// own `Date`, so that a clock which differs from the server's does no harm; from `now` where there is none.
+/// How long `value` asks to wait; none if it is neither seconds nor a date. A date counts from `date`, the answer's own
+/// `Date`, so that a clock which differs from the server's does no harm; from `now` if there is none.
 pub(crate) fn wait(value: &str, date: Option<&str>, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {

@@ -47,7 +47,7 @@ impl Url {
         &self.host
     }
 
-    /// Can nobody on the way read or change what is asked: is it TLS, or a server on this machine?
+    /// Is the connection safe from others on the way: is it TLS, or a server on this machine?
     pub(crate) fn is_guarded(&self) -> bool {
         self.is_https || self.is_loopback()
     }
@@ -66,7 +66,7 @@ impl fmt::Display for Url {
     }
 }
 
-/// What stands behind `http://` or `https://`; nothing where it begins with neither.
+/// The part after `http://` or `https://`; none if it begins with neither.
 pub(crate) fn strip_scheme(url: &str) -> Option<&str> {
     let strip = |scheme: &str| url.get(..scheme.len())?.eq_ignore_ascii_case(scheme).then(|| &url[scheme.len()..]);
     strip("http://").or_else(|| strip("https://"))

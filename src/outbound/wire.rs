@@ -43,9 +43,8 @@ pub(crate) fn is_header_value(value: &str) -> bool {
     HeaderValue::from_bytes(value.as_bytes()).is_ok()
 }
 
-/// What all clients here have in common: any status is an answer, redirects are not followed, and nothing waits for a
-/// connection for ever. The proxy is that of the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`), where
-/// that is wanted.
+/// The common configuration of all clients: any status is an answer, redirects are not followed, and connecting times
+/// out. The proxy is that of the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`), if wanted.
 pub(crate) fn config(proxy_from_env: bool) -> ConfigBuilder<AgentScope> {
     let config = Agent::config_builder()
         .http_status_as_error(false)
@@ -72,12 +71,12 @@ pub(crate) fn send(agent: &Agent, request: &Request) -> Result<Response<ureq::Bo
     }
 }
 
-/// What is said of a request that came to nothing. Of the url it shows the origin alone: the rest may hold secrets.
+/// The error of a failed request. It shows only the origin of the URL: the rest may hold secrets.
 pub(crate) fn describe(request: &Request, reason: &str) -> String {
     format!("{} {}: {reason}", request.method, origin(&request.url))
 }
 
-/// What is said of an answer that began and does not come to its end.
+/// The error of a response that broke off.
 pub(crate) fn broke_off(request: &Request, error: &io::Error) -> String {
     let asked = format!("{} {}", request.method, origin(&request.url));
     match error.kind() {

@@ -2,14 +2,14 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What comes of a firing.
+/// The outcomes of a firing.
 pub(crate) const FIRING_WORDS: [&str; 4] = ["fired", "skipped", "missed", "failed"];
 
 /// Counted by the scheduler, read by the loop.
 #[derive(Debug, Default)]
 pub(crate) struct Board([AtomicU64; FIRING_WORDS.len()]);
 
-/// What has come of a firing: a place in [`FIRING_WORDS`].
+/// The outcome of a firing: an index into [`FIRING_WORDS`].
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Fate {
     Fired,

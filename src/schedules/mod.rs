@@ -1,7 +1,7 @@
-//! The scheduler: has the log begin the runs of stored plans whose [schedule](crate::model::schedule) is due.
+//! The scheduler: starts the runs of stored plans whose [schedule](crate::model::schedule) is due.
 //!
-//! The log keeps what has come of each schedule with the plan, and the firing of a run together with the run, so that a
-//! crash at any moment neither loses a firing nor makes it twice.
+//! The log stores the results of each schedule with its plan, and each firing together with its run, so that a crash at
+//! any moment neither loses a firing nor repeats it.
 //!
 //! | part | what it is |
 //! |---|---|

@@ -1,10 +1,10 @@
-//! The scheduler's thread: looks which schedules are due, and has the log begin their runs.
+//! The thread of the scheduler: finds the due schedules, and has the log start their runs.
 //!
-//! It may wait for the log, and nobody waits for it. What it goes by is what the log keeps, looked at anew each time: so it
-//! makes no difference who has changed it. A run and what its schedule has come to are kept together, and the run's id
-//! follows from the time: a firing is made once, whatever ends the process, and whoever else makes it too. What comes of a
-//! schedule is kept where nothing else has come of it meanwhile: so nodes that share a store, each with a scheduler, count a
-//! firing once between them.
+//! It may wait for the log, and nobody waits for it. It works only from what the log has stored, and reads it each
+//! time: so it makes no difference who has changed it. A run and what its schedule has come to are kept together, and
+//! the run's id follows from the time: a firing is made once, whatever ends the process, and whoever else makes it too.
+//! What comes of a schedule is kept where nothing else has come of it meanwhile: so nodes that share a store, each with
+//! a scheduler, count a firing once between them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ const WAITING_PACE: Duration = Duration::from_millis(500);
 /// The longest that nothing is looked at: a clock that was set is noticed by then.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// The same where other nodes share the store, who store plans and ring for nobody here.
+/// The same if other nodes share the store, which store plans without ringing here.
 const SHARED_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// See the top of this file.
@@ -43,9 +43,9 @@ pub(crate) struct Scheduler {
     rung: Receiver<()>,
     wait_max: Duration,
     closed: Receiver<()>,
-    /// Patterns that were read, by pattern and zone, and the next time behind the one that was asked for last.
+    /// The parsed schedule of each plan, and its next time.
     read: HashMap<(ProjectId, PlanName), Read>,
-    /// What was told last that goes wrong, so that it is told once.
+    /// The problem that was logged last, so that it is logged once.
     told: String,
 }
 
@@ -64,7 +64,7 @@ pub(crate) struct SchedulerHandle(Sender<()>);
 impl SchedulerHandle {
     /// Nothing fires any more.
     pub(crate) fn close(&self) {
-        // Fails where it was told before.
+        // Fails if it was told before.
         let _ = self.0.try_send(());
     }
 }
@@ -73,7 +73,8 @@ impl SchedulerHandle {
 struct LogHasEnded;
 
 impl Scheduler {
-    /// One that looks anew when `rung` is, and the way to it. Where the store is shared it looks by itself, too.
+    /// A scheduler that checks again when `rung` rings, and its handle. If the store is shared, it also checks by
+    /// itself.
     pub(crate) fn new(
         log: LogHandle,
         context: Arc<Context>,
@@ -88,7 +89,7 @@ impl Scheduler {
         (Self { log, context, steps_max, board, rung, wait_max, closed, read, told }, SchedulerHandle(close))
     }
 
-    /// Works until it is told to end, or the log has ended.
+    /// Works until it is stopped, or the log has ended.
     pub(crate) fn run(mut self) {
         while let Ok(wait) = self.work() {
             select! {
@@ -139,7 +140,7 @@ impl Scheduler {
 
     fn carry_out(&mut self, row: &ScheduledPlan, firings: Firings, verdict: Verdict) -> Result<Duration, LogHasEnded> {
         if let Some(run) = verdict.cancel.clone() {
-            // One that has ended meanwhile has done so.
+            // A run that has ended meanwhile needs no cancel.
             let project = row.project.clone();
             self.ask(|reply| Command::Cancel { project, run, reply: Some(reply) })?;
         }
@@ -155,7 +156,7 @@ impl Scheduler {
         Ok(if is_waiting { WAITING_PACE } else { Duration::ZERO })
     }
 
-    /// Begins the run of a firing. `false` where it is to be tried again.
+    /// Starts the run of a firing. `false` if it is to be tried again.
     fn fire(&mut self, row: &ScheduledPlan, mut firings: Firings, at: Timestamp) -> Result<bool, LogHasEnded> {
         let (project, name) = (row.project.clone(), row.name.clone());
         let query = Query::StoredDocument { project: project.clone(), name: name.clone() };
@@ -190,7 +191,7 @@ impl Scheduler {
         }
     }
 
-    /// A firing comes to nothing, for the group of its plan is full and lets nobody wait. It is told once it is kept.
+    /// Skips a firing, because the group of its plan is full and does not queue. It is logged once that is stored.
     fn skip(
         &mut self,
         row: &ScheduledPlan,
@@ -208,7 +209,7 @@ impl Scheduler {
         Ok(is_kept)
     }
 
-    /// A firing comes to nothing, for its plan can't be run as it is. It is told once it is kept.
+    /// Fails a firing, because its plan can't be run. It is logged once that is stored.
     fn fail(
         &mut self,
         row: &ScheduledPlan,
@@ -236,7 +237,7 @@ impl Scheduler {
         })
     }
 
-    /// A run can't be taken on just now, or its schedule is another by now. Says it once.
+    /// A run can't be accepted now, or its schedule has changed. Logs it once.
     fn complain(&mut self, row: &ScheduledPlan, answer: &Answer) -> bool {
         let why = match answer {
             Answer::Refused(Refusal::PreconditionFailed | Refusal::UnknownPlan) => return false,
@@ -268,11 +269,12 @@ impl Scheduler {
     fn goes_on(&self, project: &ProjectId, run: &RunId) -> Result<bool, LogHasEnded> {
         let query = Query::HasEnded { project: project.clone(), run: run.clone() };
         let answer = self.ask(|reply| Command::Read { query, reply })?;
-        // Where it can't be told just now, it is taken to go on: what is due waits for it, or is skipped.
+        // If this is not known now, the run is taken to be active: what is due waits for it, or is skipped.
         Ok(!matches!(answer, Answer::HasEnded(true)))
     }
 
-    /// A schedule, and its next time behind `since`; none where it is none any more, as where a zone has gone.
+    /// A schedule, and its next time after `since`; none if the schedule is no longer valid, for example because its
+    /// time zone is gone.
     fn read(&mut self, row: &ScheduledPlan, since: Timestamp) -> Option<(ScheduleSpec, Schedule, Option<Timestamp>)> {
         let spec: ScheduleSpec = serde_json::from_slice(row.schedule.as_deref()?).ok()?;
         let key = (row.project.clone(), row.name.clone());
@@ -298,7 +300,7 @@ impl Scheduler {
     }
 }
 
-/// What has come of a schedule, where nobody else has noted anything of it since it was looked at.
+/// The results of a schedule, valid only if nobody else has changed them since they were read.
 fn what_came(row: &ScheduledPlan, firings: &Firings) -> FiringNote {
     FiringNote { scheduled_at: row.scheduled_at, before: row.firings.clone(), firings: firings.json().into() }
 }

@@ -10,19 +10,19 @@ use std::time::Duration;
 /// twentieth of a processor to send.
 const BYTES_PER_MS: u64 = 128 * 1024;
 
-/// They are sent by so many at once, that is every 4 ms: to go to and fro between what is large and what is small costs
-/// more than the bytes do.
+/// They are sent in bursts of this size, every 4 ms: switching between large and small responses costs more than the
+/// bytes.
 const BURST_BYTES: i64 = 512 * 1024;
 
 /// For so long after a publish it is taken that the next one is about to come.
 const PUBLISHING_FOR: Duration = Duration::from_millis(3);
 
-/// What may be sent; see the top of this file.
+/// The bytes that may be sent; see the top of this file.
 #[derive(Debug, Default)]
 pub(super) struct Allowance {
-    /// What may be sent by now, where others publish; below nothing where a piece was larger than what was left.
+    /// The bytes that may be sent while others publish; negative if a piece was larger than what was left.
     left: i64,
-    /// Nothing was left: it is earned anew before any of it is spent.
+    /// Nothing was left: a whole burst is earned before any is spent.
     is_spent: bool,
     /// When that was so.
     at: Duration,
@@ -36,7 +36,7 @@ impl Allowance {
         self.published_at = Some(now);
     }
 
-    /// Does anyone else publish just now?
+    /// Does anyone publish now?
     pub(super) fn is_bounded(&self, now: Duration) -> bool {
         self.published_at.is_some_and(|at| now < at + PUBLISHING_FOR)
     }

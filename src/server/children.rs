@@ -14,7 +14,7 @@ use crate::executor::{AttemptError, ChildCall, ChildEnd, ChildWish, Context, Exe
 use crate::log::{Answer, Command, LogHandle, Query, Refusal, ReplyTo};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-/// How soon a child is begun again that the store does not take just now.
+/// The delay before a child is started again that the store does not accept now.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// The thread; see the top of this file.
@@ -25,7 +25,7 @@ pub(super) struct Children {
     pub(super) nursery: Nursery,
 }
 
-/// What is to be done about wishes, and those that have to be wished again. It has no thread, and no clock.
+/// Decides what to do about wishes for children, and keeps those to repeat. It has no thread and no clock.
 pub(super) struct Nursery {
     context: Arc<Context>,
     steps_max: usize,
@@ -34,7 +34,7 @@ pub(super) struct Nursery {
 
 /// Whom a [`Nursery`] asks, and tells what became of a child.
 pub(super) trait Elders {
-    /// Asks the log, and waits for the answer; none where it has ended.
+    /// Asks the log, and waits for the answer; none if it has ended.
     fn ask(&mut self, command: impl FnOnce(ReplyTo) -> Command) -> Option<Answer>;
 
     /// Tells the executor.
@@ -94,7 +94,7 @@ impl Elders for (&LogHandle, &ExecutorHandle) {
 }
 
 impl Nursery {
-    /// One that has heard no wish.
+    /// A nursery without wishes.
     pub(super) fn new(context: Arc<Context>, steps_max: usize) -> Self {
         Self { context, steps_max, put_off: VecDeque::new() }
     }

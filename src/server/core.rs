@@ -52,7 +52,7 @@ const SWEEP_STREAMS_MAX: usize = 512;
 /// Where everyone's bytes are read to first.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
-/// What the server goes by.
+/// The settings of the server.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
     /// How streams are kept.
@@ -65,11 +65,11 @@ pub struct ServerSettings {
     pub limits: ConnectionLimits,
 }
 
-/// A node among others that share its store, as it is shown.
+/// A node of a cluster, as metrics show it.
 pub struct Node {
     /// Whether it is alive.
     pub vitals: Arc<Vitals>,
-    /// What is counted of the store.
+    /// Counts of the store.
     pub counts: Arc<StoreCounts>,
 }
 
@@ -84,17 +84,17 @@ pub struct Server<S> {
     turns: Turns,
     /// Requests that wait for keys.
     key_wait: KeyWait,
-    /// Where it is said how many watch each project.
+    /// The published numbers of streams per project.
     watchers: Watchers,
     /// What could not be read of what tools say they have used.
     usage_faults: BTreeMap<Arc<str>, Arc<UsageFaults>>,
-    /// How the webhooks stand.
+    /// The state of the webhooks.
     webhooks: Arc<Board>,
     /// How often schedules have fired.
     firings: Arc<schedules::Board>,
     /// How this node is among others, where there may be others.
     node: Option<Node>,
-    /// What is counted of TLS, where it is spoken.
+    /// Counts of TLS, if it is enabled.
     tls: Option<Arc<TlsCounts>>,
     scratch: Box<[u8]>,
     date: Date,
@@ -133,7 +133,7 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// From now on it is said here how many watch each project.
+    /// Publishes the numbers of streams per project here from now on.
     pub fn count_watchers(&mut self, watchers: Watchers) {
         self.watchers = watchers;
     }
@@ -163,11 +163,11 @@ impl<S: Socket> Server<S> {
         self.tls = Some(counts);
     }
 
-    /// A client has connected. The token to watch its socket by, for what comes in alone, as long as it is not among
-    /// the [blocked](Self::take_blocked); or the socket back where there is no room even to say so.
+    /// Accepts a client. Returns the token to poll its socket for input; once it is among the
+    /// [blocked](Self::take_blocked), poll it for room, too.
     ///
     /// # Errors
-    /// The socket, to be closed.
+    /// The socket, to be closed: there is not even room to refuse it.
     pub fn accept(&mut self, socket: S, peer: IpAddr, door: Door, now: Now) -> Result<PollToken, S> {
         let open = self.connections.len() + self.streams.len();
         let Some(Admitted { counted, is_proxy, beyond }) = self.admission.admit(peer, open) else {
@@ -189,7 +189,7 @@ impl<S: Socket> Server<S> {
         self.metrics.count_dropped(Limit::Descriptors);
     }
 
-    /// A socket that can't be watched is given up, with its connection or stream.
+    /// Closes the connection or stream of a socket that can't be polled.
     pub fn abandon(&mut self, token: PollToken) {
         match self.sockets.owner(token) {
             Some(Owner::Connection(index)) => self.connections.doom(index as usize),
@@ -288,13 +288,13 @@ impl<S: Socket> Server<S> {
         [self.connections.next_release(), replies].into_iter().flatten().min()
     }
 
-    /// Takes what is to be carried out.
+    /// Takes what the loop has to do.
     pub fn take_outbox(&mut self) -> Outbox {
         Outbox { keys: self.key_wait.take_wish(), ..self.replies.take_outbox() }
     }
 
-    /// Takes the sockets that were full for the first time: they are to be watched for room too from now on. Most never
-    /// are, and watching all for it would cost each an event when it connects.
+    /// Takes the sockets that were full for the first time: poll them for room, too, from now on. Most never get full,
+    /// and polling all for room would cost each an event when it connects.
     pub fn take_blocked(&mut self) -> Vec<PollToken> {
         let mut blocked = self.connections.take_blocked();
         blocked.extend(self.streams.take_blocked().into_iter().map(|token| PollToken(token as usize)));
@@ -332,8 +332,8 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// Ends all streams, each with its own time to come back at; and from now on those that were asked for before and begin
-    /// only now.
+    /// Ends all streams, each with its own reconnection time; and from now on also streams that were requested before
+    /// and begin only now.
     pub fn end_streams(&mut self, now: Now) {
         self.are_streams_ended = true;
         self.streams.close_all(CloseReason::Shutdown, now);
@@ -366,7 +366,7 @@ impl<S: Socket> Server<S> {
         self.connections.owes_answers()
     }
 
-    /// What is the case just now, for the metrics.
+    /// The current gauges.
     pub fn gauges(&self) -> Gauges {
         let (projects, backlog_bytes) = self.streams.backlog_memory();
         Gauges {

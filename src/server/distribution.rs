@@ -8,9 +8,9 @@ use crate::executor::{AttemptError, ChildEnd, ExecutorHandle, NewRun, ResumedRun
 use crate::log::{self, ChildResult, Delivery, Order, Outcome, ReplyTo};
 use crate::model::{ProjectId, RunId};
 
-/// Hands out what leaves the log. The loop is told before anyone else who waits, so that whoever has been answered finds
-/// that the loop knows. `ring` tells that webhooks are to be told something, `ring_schedules` that there are other schedules
-/// than before, `wake_others` what has moved that other nodes may watch; none of them waits.
+/// Distributes the outputs of the log. The loop comes first, so that a caller with an answer finds that the loop knows,
+/// too. `ring` reports new webhook events, `ring_schedules` changed schedules, `wake_others` projects that have changed
+/// for other nodes; none of them waits.
 pub(super) fn distribute(
     executor: ExecutorHandle,
     inbox: InboxSender,
@@ -35,7 +35,7 @@ pub(super) fn distribute(
         }
         for delivery in others {
             if let Delivery::Reply { to: ReplyTo::Caller(caller), answer } = delivery {
-                // Whoever has given up waiting is told nothing.
+                // The caller may have stopped waiting.
                 let _ = caller.try_send(answer);
             }
         }
@@ -70,7 +70,7 @@ fn carry_out(order: Order, executor: &ExecutorHandle) {
     }
 }
 
-/// What came of a child, as its parent takes it.
+/// The result of a child, for its parent.
 pub(super) fn child_end(result: ChildResult) -> ChildEnd {
     ChildEnd { result: result.output.map_err(AttemptError::Passing), usage: result.usage }
 }

@@ -41,7 +41,7 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// How often a lack of descriptors is logged while it lasts.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
-/// How the loop is told to end, and how far along that is.
+/// Tells the loop to end, and how far that has come.
 pub(super) trait Control {
     /// What should be done now?
     fn wish(&self) -> Wish;
@@ -55,7 +55,7 @@ pub(super) trait Control {
     fn note_turn(&self);
 }
 
-/// What the loop is wanted to do.
+/// What the loop is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wish {
     /// Go on.
@@ -68,7 +68,7 @@ pub(super) enum Wish {
     Stop,
 }
 
-/// What is left when the loop has ended.
+/// How the loop has ended.
 #[derive(Debug)]
 pub(super) enum Ended {
     /// Nothing: it was told to end.
@@ -87,8 +87,8 @@ pub(super) struct Hands {
 }
 
 impl Hands {
-    /// Hands the log a batch, if it has room. The executor is told itself which runs are to end, so that no tool goes on
-    /// until the log has come to it, and behind the log, which finds the run open then.
+    /// Hands the log a batch, if it has room. Then the executor is told directly which runs to cancel, so that no tool
+    /// continues until the log gets to it. This comes after the batch, so that the log still finds the run open.
     fn send(&self, batch: Vec<Command>) -> Result<(), Vec<Command>> {
         let cancel = |command: &Command| match command {
             Command::Cancel { project, run, .. } => Some((project.clone(), run.clone())),
@@ -160,7 +160,7 @@ pub(super) struct EventLoop<C> {
     inbox: InboxReceiver,
     hands: Hands,
     control: C,
-    /// What the log had no room for in an earlier turn.
+    /// Commands that the log had no room for in an earlier turn.
     unsent: Vec<Command>,
     /// A descriptor held in reserve, so that a connection can be accepted and closed when there is no other.
     spare: Option<std::fs::File>,
@@ -186,7 +186,7 @@ impl<C: Control> EventLoop<C> {
     /// Serves until told to end. Connections that another process has `passed` on are the first.
     ///
     /// # Errors
-    /// Where polling fails, which nothing can be done about.
+    /// If polling fails.
     pub(super) fn run(mut self, passed: Vec<PassedConnection>) -> io::Result<Ended> {
         self.listeners.register(self.poll.registry())?;
         let now = self.control.now();
@@ -281,7 +281,7 @@ impl<C: Control> EventLoop<C> {
     fn wait(&mut self, events: &mut Events, is_busy: bool) -> io::Result<()> {
         let now = self.control.now().mono;
         let timeout = if is_busy || !self.unsent.is_empty() {
-            // What the log had no room for is tried again soon; the rest of a broadcast at once.
+            // Commands for a full log are tried again soon; the rest of a broadcast at once.
             Some(if is_busy { Duration::ZERO } else { Duration::from_millis(1) })
         } else {
             let is_ending = matches!(self.control.wish(), Wish::Drain | Wish::HandOver);
@@ -309,7 +309,7 @@ impl<C: Control> EventLoop<C> {
         }
         if event.is_writable() {
             if self.tls.is_some() {
-                // What is left of it is tried again at the next.
+                // The rest is tried again at the next event.
                 let _ = self.server.socket(token).map(ClientSocket::flush);
             }
             self.server.writable(token, now);
@@ -358,8 +358,8 @@ impl<C: Control> EventLoop<C> {
         }
     }
 
-    /// No descriptor is left: the spare one is given up for a moment, and in its place those that wait are taken one after
-    /// the other, told so and closed. So none of them hangs, and the poll does not spin.
+    /// No descriptor is left: the spare one is closed for a moment, and with it the waiting connections are accepted
+    /// one after another, refused and closed. So none of them hangs, and the poll does not spin.
     fn survive_exhaustion(&mut self, index: usize, error: &io::Error, now: Now) {
         self.warn_of_accept(error, now);
         let had_spare = self.spare.take().is_some();
@@ -386,8 +386,8 @@ impl<C: Control> EventLoop<C> {
         true
     }
 
-    /// Sockets that were full are watched for room from now on; one that has some by now is told of at once. One that
-    /// can't be watched would never be written to again: it is given up, and nobody else for it. `true` where there is one.
+    /// Polls sockets that were full for room from now on; one that has room already gets an event at once. A socket
+    /// that can't be polled is closed, because it would never be written to again. `true` if there was one.
     fn watch_blocked(&mut self) -> bool {
         let mut has_lost = false;
         for token in self.server.take_blocked() {
@@ -430,7 +430,7 @@ impl<C: Control> EventLoop<C> {
 
 /// Says that there is no room, whatever was asked, and closes.
 fn refuse_unheard(mut socket: TcpStream) {
-    // What was sent is read, or the close would be a reset that may overtake the answer.
+    // Reads what the client sent: otherwise the close would be a reset, which may overtake the response.
     let mut scratch = [0; 1024];
     let _ = socket.read(&mut scratch);
     let _ = socket

@@ -2,18 +2,18 @@
 
 use crate::http::{Coding, Method, Request, Version};
 
-/// A request whose answer is owed: to whom, and how it is to be written.
+/// A request to be answered: its connection, and how the answer is written.
 #[derive(Debug)]
 pub(super) struct Exchange {
     /// The connection that it came by.
     pub(super) index: usize,
     /// How its answer is framed.
     pub(super) framing: Framing,
-    /// What its answer gets beside its own headers.
+    /// Additional headers of the answer.
     pub(super) headers: Vec<(&'static str, String)>,
 }
 
-/// What of a request decides how its answer is written.
+/// The properties of a request that decide how its answer is written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Framing {
     pub(super) version: Version,
@@ -22,7 +22,7 @@ pub(super) struct Framing {
 }
 
 impl Framing {
-    /// Of a request, behind whose answer the connection closes if it is the last.
+    /// The framing for a request. The connection closes after the answer if this is the last request.
     pub(super) fn of(request: &Request, is_last: bool) -> Self {
         Self {
             version: request.version,
@@ -31,7 +31,7 @@ impl Framing {
         }
     }
 
-    /// Of what is no request: the connection closes behind the answer.
+    /// The framing for an invalid request: the connection closes after the answer.
     pub(super) const OF_NO_REQUEST: Self = Self { version: Version::Http11, keep_alive: false, head_only: false };
 
     /// How the content of a stream is framed.

@@ -10,8 +10,8 @@ use crate::http::Response;
 use crate::log::Delivery;
 use crate::model::SlabKey;
 
-/// Batches that may wait for the loop. The log waits where there is no room, and everything behind it; the loop never
-/// waits for the log.
+/// Batches that may wait for the loop. The log waits where there is no room, and so does everything behind it; the loop
+/// never waits for the log.
 const WAITING_MAX: usize = 4096;
 
 /// What other threads tell the loop.
@@ -21,7 +21,7 @@ pub enum Inbox {
     Log(Vec<Delivery>),
     /// From the intake: the answer to a plan that does not go further.
     Answer(SlabKey, Box<Response>),
-    /// Of an identity provider's keys.
+    /// News of an identity provider's keys.
     Keys(KeyNews),
     /// The last run has stopped, and everything that runs said has come.
     Drained,
@@ -66,8 +66,7 @@ impl InboxSender {
 }
 
 impl InboxReceiver {
-    /// What has come. To be called before [`try_recv`](Self::try_recv) in a turn: whatever is sent from here on wakes
-    /// the loop again.
+    /// Begins a turn. Called before [`try_recv`](Self::try_recv): whatever is sent from now on wakes the loop again.
     pub fn begin(&self) {
         self.is_woken.store(false, Ordering::SeqCst);
     }

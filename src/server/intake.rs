@@ -22,16 +22,16 @@ pub(super) fn too_many_plans() -> String {
 /// Plans that are handed to the log together.
 const BATCH_MAX: usize = 64;
 
-/// Random bits are asked for so many ids at once: to ask the system takes longer than to make an id.
+/// Random bits are read for this many ids at once, because the system call takes longer than making an id.
 pub(super) const IDS_AT_ONCE: usize = 32;
 
-/// A plan, and who waits for the answer.
+/// A plan, and the request that waits for the answer.
 pub(super) struct Work {
     pub(super) to: SlabKey,
     pub(super) request: PlanRequest,
 }
 
-/// What the intake works with.
+/// The state of the intake.
 pub(super) struct Intake {
     pub(super) context: Arc<Context>,
     pub(super) steps_max: usize,
@@ -66,7 +66,7 @@ impl Intake {
         RunId::from_random(left.pop().expect("filled just above"))
     }
 
-    /// What the log is to be told of a plan; nothing where it is answered here.
+    /// The command for the log; none if the plan is answered here.
     fn take(&self, Work { to, request }: Work, made_up: RunId) -> Option<Command> {
         let response = match prepare(request, &self.context, self.steps_max, made_up) {
             Ok(Prepared::Run(submission)) => {

@@ -20,9 +20,9 @@ const _: () = assert!(WAIT_MAX.as_secs() > super::jwks::FETCH_TIMEOUT.as_secs())
 pub(super) struct KeyWait {
     /// The newest wish, counted from 1, and when it was made.
     wish: Option<(u64, Duration)>,
-    /// It has not been answered, nor given up.
+    /// It is neither answered nor timed out.
     is_open: bool,
-    /// It is to be handed on.
+    /// It was not passed on yet.
     is_new: bool,
     waiting: Vec<SlabKey>,
 }
@@ -43,13 +43,13 @@ impl KeyWait {
         self.waiting.push(request);
     }
 
-    /// The wish that is to be handed on.
+    /// Takes the wish that is to be passed on.
     pub(super) fn take_wish(&mut self) -> Option<u64> {
         let is_new = std::mem::take(&mut self.is_new);
         self.wish.map(|(number, _)| number).filter(|_| is_new)
     }
 
-    /// A fetch has ended that had this wish in mind: those who waited for it.
+    /// A fetch for this wish has ended. Returns the requests that waited for it.
     pub(super) fn answered(&mut self, wish: u64) -> Vec<SlabKey> {
         match self.wish {
             Some((number, _)) if self.is_open && wish >= number => self.close(),
@@ -57,12 +57,12 @@ impl KeyWait {
         }
     }
 
-    /// Those who have waited too long.
+    /// Takes the requests that have waited too long.
     pub(super) fn take_overdue(&mut self, now: Duration) -> Vec<SlabKey> {
         if self.deadline().is_some_and(|at| now >= at) { self.close() } else { Vec::new() }
     }
 
-    /// When those who wait have waited too long.
+    /// When the waiting requests time out.
     pub(super) fn deadline(&self) -> Option<Duration> {
         self.wish.filter(|_| self.is_open).map(|(_, at)| at + WAIT_MAX)
     }

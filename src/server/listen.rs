@@ -82,7 +82,7 @@ impl Listeners {
     /// The same sockets as `listeners`, for the loop, which speak as `config` says.
     ///
     /// # Errors
-    /// Where the process may have no descriptor more.
+    /// If the process may have no descriptor more.
     pub(super) fn of(listeners: &[Listener], config: &TlsConfig) -> io::Result<Self> {
         let acceptor = |listener: &Listener| -> io::Result<_> {
             let acceptor = match listener.socket() {
@@ -97,7 +97,7 @@ impl Listeners {
     /// Watches all of them.
     ///
     /// # Errors
-    /// Where the poll takes one of them not.
+    /// If the poll takes one of them not.
     pub(super) fn register(&mut self, registry: &Registry) -> io::Result<()> {
         for (index, (listener, _)) in self.0.iter_mut().enumerate() {
             registry.register(listener.source(), mio::Token(WAKER.0 - 1 - index), Interest::READABLE)?;

@@ -82,7 +82,7 @@ impl Listener {
     /// The same socket once more.
     ///
     /// # Errors
-    /// Where the process may have no descriptor more.
+    /// If the process may have no descriptor more.
     pub fn try_clone(&self) -> io::Result<Self> {
         let socket = match &self.socket {
             ListeningSocket::Tcp(socket) => ListeningSocket::Tcp(socket.try_clone()?),
@@ -94,7 +94,7 @@ impl Listener {
     /// The listener behind a descriptor that another process has sent.
     ///
     /// # Errors
-    /// Where it is neither a TCP nor a Unix socket, or does not listen.
+    /// If it is neither a TCP nor a Unix socket, or does not listen.
     pub(crate) fn received(socket: OwnedFd, key: ListenKey, origin: Origin) -> io::Result<Self> {
         if !socket_acceptconn(&socket)? {
             return Err(io::Error::other("the socket is not listening"));

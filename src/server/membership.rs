@@ -27,7 +27,7 @@ pub(super) struct Joined {
     pace: Pace,
     hands: Arc<PendingHands>,
     pulse: SharedPulse,
-    /// Of the thread that beats.
+    /// The bell of the lease thread.
     bell: Bell,
     lease: LeaseHandle,
     fence: Sender<()>,
@@ -52,10 +52,11 @@ pub(super) struct OwnHands {
 }
 
 impl Joined {
-    /// Of a node that began to join at `at`, on the monotonic clock. What others are to be told it is told by `rung`.
+    /// The membership of a node that began to join at `at`, on the monotonic clock. `rung` tells what other nodes are
+    /// to be woken for.
     ///
     /// # Errors
-    /// Where the system grants no threads.
+    /// If the system grants no threads.
     pub(super) fn start(
         shared: Shared,
         config: &ClusterConfig,
@@ -74,7 +75,7 @@ impl Joined {
         Ok(Self { vitals, counts, pace, hands, pulse, bell, lease, fence, tail, threads })
     }
 
-    /// Do others think that it is gone? Then the runs that it has found are not its own.
+    /// Is the node fenced? Then the runs that it has found may belong to other nodes.
     pub(super) fn is_fenced(&self) -> bool {
         self.hands.is_fenced()
     }
@@ -83,7 +84,7 @@ impl Joined {
     /// follows what they write.
     ///
     /// # Errors
-    /// Where the system grants no thread.
+    /// If the system grants no thread.
     pub(super) fn begin(self, own: OwnHands) -> Result<Membership, StartError> {
         let Self { pace, hands, pulse, bell, lease, fence, tail, mut threads, vitals, .. } = self;
         hands.begin(Arc::new(own));
@@ -116,7 +117,7 @@ impl Membership {
 }
 
 impl Hands for OwnHands {
-    /// The executor is told first: nothing is to run here any more, whatever the log waits for.
+    /// The executor is told first: nothing may run here any more, whatever the log waits for.
     fn fence(&self) {
         self.executor.let_go();
         // Fails where the log has ended, and then nothing runs.

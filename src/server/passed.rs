@@ -37,7 +37,7 @@ impl PassedConnection {
         self.input.extend_from_slice(input);
     }
 
-    /// The socket, where its client is, and what was read of it. Nothing where that client is gone.
+    /// The socket, where its client is, and what was read of it. None if that client is gone.
     pub(super) fn into_parts(self) -> Option<(TcpStream, IpAddr, Vec<u8>)> {
         let is_unix = socket_domain(&self.socket).is_ok_and(|domain| domain == AddressFamily::UNIX);
         let socket = TcpStream::from_std(self.socket.into());

@@ -24,14 +24,14 @@ const PAGES_IN_FLIGHT_BOUNDED: usize = 4;
 /// projects of the first are open, the others mostly need ask nothing.
 const BUNDLES_ASKED_MAX: usize = 8;
 
-/// What the server wants carried out.
+/// What the loop has to do.
 #[derive(Debug, Default)]
 pub struct Outbox {
     /// By the log, as one batch.
     pub log: Vec<Command>,
     /// By the intake.
     pub intake: Vec<(SlabKey, PlanRequest)>,
-    /// By whoever fetches keys: a wish for new ones.
+    /// A wish for new keys.
     pub keys: Option<u64>,
 }
 
@@ -41,12 +41,12 @@ pub(super) struct Replies {
     outbox: Outbox,
     /// Answers to publishers that are too fast, each with the time at which it is given.
     held: VecDeque<(Duration, SlabKey, Answer)>,
-    /// Who waits to have the log asked where a stream begins.
+    /// Streams for which the log is still to be asked where they begin.
     postponed: VecDeque<SlabKey>,
-    /// The same of streams of several projects, and how many of those it is asked for.
+    /// The same for streams of several projects, and how many such questions are under way.
     bundles: VecDeque<SlabKey>,
     asking: Count,
-    /// What of beginnings of streams, and of histories, may be sent just now.
+    /// The bytes of beginnings of streams and of history that may be sent now.
     beginnings: Allowance,
     histories: Allowance,
 }
@@ -108,7 +108,7 @@ impl Replies {
         self.outbox.log.push(Command::Items { project, run, after, reply });
     }
 
-    /// What is said of a project's items need not come any more.
+    /// Updates about a project's items are no longer needed.
     pub(super) fn ignore_items(&mut self, project: ProjectId) {
         self.outbox.log.push(Command::IgnoreItems(project));
     }
@@ -129,7 +129,7 @@ impl Replies {
         self.postponed.push_back(to);
     }
 
-    /// The next of those for whom it may be asked now.
+    /// The next stream for which the log may be asked now.
     pub(super) fn next_postponed(&mut self, now: Now) -> Option<SlabKey> {
         let may_begin = !self.postponed.is_empty() && self.beginnings.has_any(now.mono);
         may_begin.then(|| self.postponed.pop_front()).flatten()
@@ -140,7 +140,7 @@ impl Replies {
         self.bundles.push_back(to);
     }
 
-    /// The next of those for whom it may be asked now, and a permit for the question.
+    /// The next stream of several projects for which the log may be asked now, and a permit for the question.
     pub(super) fn next_bundle(&mut self, now: Now) -> Option<(SlabKey, Permit)> {
         let to = if self.has_next_bundle(now) { self.bundles.pop_front()? } else { return None };
         if self.bundles.is_empty() {
@@ -149,7 +149,7 @@ impl Replies {
         Some((to, self.asking.take()))
     }
 
-    /// Is there one for whom it may be asked now?
+    /// Is there such a stream for which the log may be asked now?
     pub(super) fn has_next_bundle(&mut self, now: Now) -> bool {
         let may_ask = !self.bundles.is_empty() && self.asking.get() < BUNDLES_ASKED_MAX;
         may_ask && self.beginnings.has_any(now.mono)
@@ -161,17 +161,17 @@ impl Replies {
         self.histories.note_publish(now.mono);
     }
 
-    /// A stream begins with so many bytes of snapshots.
+    /// A stream begins with `bytes` bytes of snapshots.
     pub(super) fn spend_on_beginning(&mut self, bytes: usize, now: Now) {
         self.beginnings.spend(bytes, now.mono);
     }
 
-    /// So many bytes of history have come for a stream.
+    /// `bytes` bytes of history have come for a stream.
     pub(super) fn spend_on_page(&mut self, bytes: usize, now: Now) {
         self.histories.spend(bytes, now.mono);
     }
 
-    /// Pages of history that may be on their way just now.
+    /// How many pages of history may be under way now.
     pub(super) fn pages_in_flight_max(&mut self, now: Now) -> usize {
         match (self.histories.has_any(now.mono), self.histories.is_bounded(now.mono)) {
             (true, false) => PAGES_IN_FLIGHT_MAX,

@@ -121,7 +121,7 @@ impl RunningServer {
             Ended::Stopped => None,
             Ended::HandedOver(connections) => Some(Legacy { listeners: Arc::clone(&self.listeners), connections }),
         });
-        // Where nobody takes over nobody waits in vain.
+        // If no process takes over, clients must not wait in the queue.
         drop(self.listeners);
         if let Some((handle, thread)) = self.courier {
             handle.close();

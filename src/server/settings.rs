@@ -16,7 +16,7 @@ use crate::log::{self, Retention};
 use crate::stream;
 use crate::webhooks::check_all;
 
-/// Connections beyond the limit that are taken in to be told so.
+/// How many connections beyond the limit are accepted to be refused with a response.
 const RESERVE_CONNECTIONS: usize = 64;
 
 /// Descriptors that are none of the clients': files, pipes of commands, outgoing connections.
@@ -25,10 +25,10 @@ const OTHER_DESCRIPTORS: u64 = 256;
 /// Bytes that all backlogs together hold at most.
 const BACKLOGS_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// How long the messages of a project that nobody watches any more are held encoded, for those who come back.
+/// How long a project without streams keeps its encoded messages, for clients that come back.
 const LINGER: Duration = Duration::from_secs(30);
 
-/// How long the newest ended run is shown to those who come.
+/// How long the newest ended run is shown to new streams.
 const RECENT: Duration = Duration::from_secs(60);
 
 /// What would keep a server from starting with these settings, as far as it shows without a start: nothing is bound, and no
@@ -83,7 +83,7 @@ pub(super) fn verifier(config: &Config) -> Result<Option<Verifier>, StartError> 
     Verifier::with_keys(&keys, claim_rules(config)).map(Some).map_err(|error| StartError(error.to_string()))
 }
 
-/// What is expected of a token's claims.
+/// The rules for a token's claims.
 pub fn claim_rules(config: &Config) -> ClaimRules {
     let auth = &config.auth;
     ClaimRules {

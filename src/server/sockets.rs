@@ -6,12 +6,12 @@ use slab::Slab;
 
 use super::admission::{Counted, Permit};
 
-/// Which socket: what the poll knows it by. It keeps its token when its connection becomes a stream, so that the poll
-/// need not be told.
+/// The name of a socket in the poll. A socket keeps it when its connection becomes a stream, so that the poll need not
+/// change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PollToken(pub usize);
 
-/// Whose a socket is, by its place in that slab.
+/// The owner of a socket, by its index in the owner's slab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
     Connection(u32),
@@ -26,7 +26,7 @@ pub(super) struct Sockets {
 
 struct Open {
     owner: Owner,
-    /// What it counts for: an address, or the reserve.
+    /// Its permit: of an address, or of the reserve.
     counted: Option<Counted>,
     /// Its permit among the streams of its auth token.
     _stream: Option<Permit>,

@@ -17,11 +17,11 @@ pub(super) struct Storage {
     pub(super) store: Box<dyn Store>,
     /// Signs ids; the same for as long as the data is.
     pub(super) keys: ServerKeys,
-    /// Signs tickets; another one with another secret, so that who has a secret no longer has its tickets no longer.
+    /// Signs tickets. It depends on the JWT secret, so that replacing the secret invalidates its tickets.
     pub(super) ticket_key: TicketKey,
     /// Names the data in message ids.
     pub(super) instance: Instance,
-    /// What was noted of tickets.
+    /// The notes about tickets.
     pub(super) tickets: Vec<TicketNote>,
     /// It outlasts the process.
     pub(super) is_durable: bool,

@@ -23,7 +23,7 @@ pub(super) fn spawn<T: Send + 'static>(
     thread.map_err(|error| failed(&format!("start thread {name}"), &error))
 }
 
-/// Tells the loop when the last step has ended, behind everything that runs said. What the log had no room for yet waits
+/// Tells the loop when the last step has ended, after everything that runs said. What the log had no room for yet waits
 /// here for it.
 pub(super) fn watch_executor(
     executor: Executor,

@@ -16,7 +16,7 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    /// Room for so many bytes, where there is as much. It goes back when it is dropped.
+    /// Takes room for `bytes` bytes, if there is enough. Dropping the result gives the room back.
     pub(super) fn take(&mut self, bytes: usize) -> Result<Taken<usize>, Problem> {
         self.bytes -= self.lender.returned().into_iter().sum::<usize>();
         if self.bytes + bytes > WAITING_BYTES_MAX {

@@ -17,7 +17,7 @@ pub(super) struct Waiting {
     pub(super) what: What,
     /// Whom the answer is for.
     pub(super) exchange: Exchange,
-    /// What of its token's publish rate it takes, unless it is refused.
+    /// Its share of its token's publish rate; given back if it is refused.
     pub(super) metered: Option<Taken<Metered>>,
 }
 
@@ -26,23 +26,23 @@ pub(super) struct Waiting {
 pub(super) enum What {
     /// An answer.
     Answer(Render),
-    /// Keys, one of which its token may name. It is still in the input, and looked at again.
+    /// Keys that its token may name. The request is still in the input, and is decoded again.
     Keys,
-    /// What a run was made of, to run that again.
+    /// The document of a run, to run it again.
     Rerun(Box<RerunRequest>),
-    /// What a run's plan is, to change it.
+    /// The plan of a run, to change it.
     Change(Box<ChangeRequest>),
-    /// What is stored under a name, to run that.
+    /// A stored plan, to run it.
     Stored(Box<StoredRun>),
     /// A stream.
     Stream {
-        /// What it is to be.
+        /// The subscription.
         wanted: Arc<Subscription>,
         /// The ticket that it spends.
         spends: Option<Spending>,
         /// Its permit among the streams of its auth token.
         permit: Option<Permit>,
-        /// What is done where its run is not known.
+        /// What is done if its run is not known.
         otherwise: Option<Otherwise>,
         /// The room that this takes.
         #[expect(dead_code, reason = "it goes back when it is dropped")]
@@ -55,7 +55,7 @@ pub(super) enum What {
 /// A stream of several projects that waits until it is known where it begins in each.
 #[derive(Debug)]
 pub(super) struct WaitingBundle {
-    /// What it is to be.
+    /// The subscription.
     pub(super) wanted: Arc<BundleSubscription>,
     /// Where it begins in each, so far as that is known; of none before the log is asked.
     pub(super) starts: Vec<Option<StartingPosition>>,

@@ -37,7 +37,7 @@ pub struct Backlog {
     /// The stream offset of `bytes[0]`: marks count from the beginning of time, so that trimming moves none of them.
     base: u64,
     marks: VecDeque<Mark>,
-    /// Everything behind this position and up to `newest` is here.
+    /// Everything after this position and up to `newest` is here.
     floor: u64,
     newest: u64,
 }
@@ -50,8 +50,8 @@ struct Mark {
     is_last: bool,
 }
 
-/// So many marks are held at least, whatever a backlog may take: 32 KiB. Messages that have any bytes never get so far, for
-/// each takes more than its mark.
+/// At least this many marks are kept, whatever the limit of the backlog: 32 KiB. Only messages without bytes get this
+/// far, because any other takes more than its mark.
 const MARKS_MIN: usize = 1024;
 
 /// One message of the backlog, as a filtering subscriber sees it.
@@ -75,7 +75,7 @@ impl Backlog {
         backlog
     }
 
-    /// An empty one, of what comes behind this position.
+    /// An empty one, of what comes after this position.
     pub fn after(position: u64) -> Self {
         Self { bytes: Vec::new(), start: 0, base: 0, marks: VecDeque::new(), floor: position, newest: position }
     }
@@ -95,8 +95,8 @@ impl Backlog {
         self.bytes.capacity() + self.marks.capacity() * size_of::<Mark>()
     }
 
-    /// Takes the project's next messages. What it has already is passed over. Messages that do not follow on those that
-    /// it has replace them: a gap is never handed out, whoever stands before it reads on from the log.
+    /// Appends the project's next messages. Those that it has already are skipped. Messages after a gap replace the
+    /// content: a stream before the gap reads on from the log.
     pub fn append(&mut self, frames: &Frames) {
         if frames.first_seq > self.newest + 1 {
             log::error!(
@@ -141,19 +141,19 @@ impl Backlog {
         self.newest = self.newest.max(row.up_to);
     }
 
-    /// Takes one message, at a position behind all others.
+    /// Takes one message, at a position after all others.
     pub(super) fn push(&mut self, seq: u64, bytes: &[u8], run: Option<RunNumber>, is_last: bool) {
         self.bytes.extend_from_slice(bytes);
         self.marks.push_back(Mark { seq, end: self.base + self.bytes.len() as u64, run, is_last });
         self.newest = seq;
     }
 
-    /// The position behind which everything is here.
+    /// Everything after this position is in the backlog.
     pub(super) fn floor(&self) -> u64 {
         self.floor
     }
 
-    /// Lets everything go; what comes behind this position is next.
+    /// Lets everything go; what comes after this position is next.
     pub(super) fn restart_after(&mut self, position: u64) {
         self.base += self.bytes.len() as u64;
         self.bytes.clear();
@@ -192,7 +192,7 @@ impl Backlog {
         seq >= self.floor
     }
 
-    /// Everything behind `cursor`, or nothing where it has been left behind. Empty where it has everything.
+    /// The bytes after `cursor`; empty if it has everything, none if the cursor has left the backlog.
     pub fn bytes_after(&self, cursor: Cursor) -> Option<&[u8]> {
         if cursor.seq >= self.newest {
             return Some(&[]);
@@ -201,7 +201,7 @@ impl Backlog {
         Some(&self.bytes[from..])
     }
 
-    /// The next message behind message `seq`, whole.
+    /// The next message after message `seq`, whole.
     pub fn frame_after(&self, seq: u64) -> Option<Frame<'_>> {
         let index = self.messages_up_to(seq)?;
         let mark = self.marks.get(index)?;
@@ -214,7 +214,7 @@ impl Backlog {
         })
     }
 
-    /// Where `cursor` is once `written` more bytes were taken, and how many messages it has whole by that.
+    /// Where `cursor` is after `written` more bytes, and how many messages those complete.
     pub fn advance(&self, cursor: Cursor, written: usize) -> (Cursor, usize) {
         let Some(before) = self.messages_up_to(cursor.seq) else { return (cursor, 0) };
         let to = self.base + (self.start_of(before) + cursor.sent as usize + written) as u64;
@@ -227,7 +227,7 @@ impl Backlog {
         (Cursor { seq: seq.max(cursor.seq), sent }, done - before)
     }
 
-    /// How many of its messages a subscriber at `seq` has; nothing where it has been left behind.
+    /// The number of its messages up to `seq`; none if `seq` has left the backlog.
     fn messages_up_to(&self, seq: u64) -> Option<usize> {
         // Most often none is left out: then the place of a message is its distance.
         let place = usize::try_from(seq.checked_sub(self.floor)?).unwrap_or(usize::MAX);

@@ -13,16 +13,16 @@ use std::sync::Arc;
 use crate::log::{SharedBytes, Subscription};
 use crate::model::ProjectId;
 
-/// Pieces that are kept for others who are where they begin.
+/// How many pieces are kept for other streams at the same position.
 const PIECES_MAX: usize = 4;
 
 /// In a bundle of fewer streams it is unlikely that a piece is of use to another one.
 const STREAMS_THAT_SHARE: usize = 8;
 
-/// What a stream of several projects is to be.
+/// The subscription of a stream of several projects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BundleSubscription {
-    /// What is wanted of each project, in the order of their ids; at least one.
+    /// The subscription of each project, in the order of their ids; at least one.
     pub parts: Vec<Arc<Subscription>>,
     /// Projects that the subscriber watched before and may not watch any more.
     pub forbidden: Vec<ProjectId>,
@@ -34,19 +34,19 @@ pub(super) struct Bundle {
     parts: Box<[u32]>,
     /// Rounds that have begun. Who has joined has the pieces of all of them, or of all but the last.
     round: u64,
-    /// How often there was something new, also for those who have not joined: so many rounds are enough.
+    /// How often there was something new. This many rounds are enough.
     news: u64,
     /// How many streams have joined.
     joined: u32,
-    /// None while everyone who has joined has everything.
+    /// None while all streams that have joined have everything.
     work: Option<Box<Work>>,
 }
 
 #[derive(Default)]
 struct Work {
-    /// What was broadcast and is in no round yet: part, and the message up to which rounds have it.
+    /// Parts with messages that are in no round yet, and the message up to which rounds have them.
     late: Vec<(u8, u64)>,
-    /// What the round in progress brings.
+    /// The content of the current round.
     of_round: Option<Arc<Piece>>,
     /// Newest last.
     pieces: VecDeque<Arc<Piece>>,
@@ -89,7 +89,7 @@ impl Piece {
 }
 
 impl Bundle {
-    /// Of these projects, in this order; nobody watches it yet.
+    /// A bundle of these projects, in this order, without streams.
     pub(super) fn new(parts: Box<[u32]>) -> Self {
         Self { parts, round: 0, news: 0, joined: 0, work: None }
     }
@@ -107,11 +107,11 @@ impl Bundle {
         self.work.as_ref().is_some_and(|work| !work.late.is_empty())
     }
 
-    /// One of its projects, at this slab place, broadcasts what is behind message `from`.
+    /// One of its projects, at this slab place, broadcasts the messages after `from`.
     pub(super) fn note_late(&mut self, project: u32, from: u64) {
         let Ok(part) = self.parts.binary_search(&project) else { return };
         self.news += 1;
-        // Where nobody has joined, nobody is where the rounds are.
+        // If no stream has joined, none is at the position of the rounds.
         if self.joined > 0 {
             let late = &mut self.work.get_or_insert_default().late;
             if !late.iter().any(|(known, _)| usize::from(*known) == part) {
@@ -120,7 +120,7 @@ impl Bundle {
         }
     }
 
-    /// Where those are who have every round, if the newest messages are these: a position for each part.
+    /// The positions of streams that have every round, one for each part; `newest` gives the newest messages.
     pub(super) fn position(&self, newest: impl Fn(u32) -> u64) -> Box<[u64]> {
         let mut position: Box<[u64]> = self.parts.iter().map(|&project| newest(project)).collect();
         for (part, from) in self.work.iter().flat_map(|work| &work.late) {
@@ -129,7 +129,7 @@ impl Bundle {
         position
     }
 
-    /// A round begins, in which everyone who has joined is brought this. What it does not bring is left for the next.
+    /// Begins a round that brings this piece to all streams that have joined. The rest is left for the next round.
     pub(super) fn begin_round(&mut self, piece: Arc<Piece>, newest: impl Fn(u32) -> u64, streams: usize) {
         let work = self.work.get_or_insert_default();
         let parts = &self.parts;
@@ -143,7 +143,7 @@ impl Bundle {
         self.keep(piece, streams);
     }
 
-    /// A round is over: everyone who has joined has it.
+    /// Ends a round: all streams that have joined have it.
     pub(super) fn end_round(&mut self) {
         if let Some(work) = &mut self.work {
             work.of_round = None;
@@ -159,13 +159,13 @@ impl Bundle {
         }
     }
 
-    /// What a stream lacks of the rounds that has joined and has this one.
+    /// The piece that a stream lacks which has joined and has this round.
     pub(super) fn lacked_by(&self, round: u64) -> Option<&Arc<Piece>> {
         let of_round = self.work.as_ref().and_then(|work| work.of_round.as_ref());
         of_round.filter(|_| round < self.round)
     }
 
-    /// The round that everyone who joins now has.
+    /// The round that a stream has which joins now.
     pub(super) fn round(&self) -> u64 {
         self.round
     }
@@ -204,7 +204,7 @@ impl Bundle {
         pieces.push_back(piece);
     }
 
-    /// Lets go what only serves those who come back.
+    /// Drops what only serves streams that come back.
     pub(super) fn let_go(&mut self) {
         if let Some(work) = &mut self.work {
             work.pieces.clear();

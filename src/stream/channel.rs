@@ -11,10 +11,10 @@ use super::bundle::Bundle;
 use super::retold::Retold;
 use crate::log::{RunNumber, View};
 
-/// See the top of this file. There may be as many as streams, where each is of other projects: a test holds its size.
+/// See the top of this file. There may be as many channels as streams, so a test checks its size.
 pub(super) struct Channel {
     pub(super) source: Source,
-    /// Tells it from whoever had its place before.
+    /// Tells it from earlier channels at its index.
     pub(super) generation: u32,
     /// Slab keys of its streams, side by side; a stream knows its place here.
     streams: Vec<u32>,
@@ -26,9 +26,9 @@ pub(super) struct Channel {
 pub(super) enum Source {
     /// From the backlog of this project: its messages as they are broadcast.
     Events { project: u32 },
-    /// From this backlog: the project's messages in lines, put into words once for all who are shown them so.
+    /// From this backlog: the project's messages in lines, written once for all its streams.
     Lines { project: u32, backlog: Box<Backlog> },
-    /// From this backlog: the project's messages, with what is said of items between them.
+    /// From this backlog: the project's messages, with updates about items between them.
     Items { project: u32, backlog: Box<Backlog> },
     /// From a backlog of one run of the project, retold in a format.
     Retold(Box<Retold>),
@@ -47,10 +47,10 @@ struct Pass {
     since: Duration,
 }
 
-/// What comes next in a round.
+/// The next action of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// This stream is to be written to.
+    /// Write to this stream.
     Of(u32),
     /// None: the round has ended that began with a message broadcast then.
     Ended { since: Duration },
@@ -94,7 +94,7 @@ impl Source {
         }
     }
 
-    /// Is there a message in it behind which its streams end?
+    /// Does it hold a message that ends its streams?
     pub(super) fn has_end(&self) -> bool {
         matches!(self, Self::Retold(retold) if retold.has_end())
     }
@@ -109,7 +109,7 @@ impl Source {
         }
     }
 
-    /// The backlog that is its own.
+    /// Its own backlog, if it has one.
     pub(super) fn own_backlog(&self) -> Option<&Backlog> {
         match self {
             Self::Events { .. } | Self::Several(_) => None,
@@ -118,7 +118,7 @@ impl Source {
         }
     }
 
-    /// Holds the backlog that is its own to so many bytes, and lets go what is no longer needed.
+    /// Limits its own backlog to `bytes_max`, and drops what is no longer needed.
     pub(super) fn trim(&mut self, bytes_max: usize) {
         match self {
             Self::Events { .. } => {}
@@ -159,7 +159,7 @@ impl Channel {
         Some(Moved { key, misses_its_turn })
     }
 
-    /// There is something new, up to message `newest`: is it the first that nobody has been sent yet?
+    /// There are new messages up to `newest`. Does a round have to begin for them?
     pub(super) fn begin_pass(&mut self, newest: u64, now: Duration) -> bool {
         if self.pass.is_some() {
             return false;
@@ -168,8 +168,8 @@ impl Channel {
         true
     }
 
-    /// Whose turn it is, where everything up to message `newest` is there by now. What came since the round began makes
-    /// another.
+    /// The next turn of the round, with messages up to `newest`. Messages that came since the round began make another
+    /// round.
     pub(super) fn turn(&mut self, newest: u64) -> Turn {
         let Some(pass) = &mut self.pass else { return Turn::Idle };
         if pass.next >= self.streams.len() && pass.newest < newest {

@@ -30,42 +30,42 @@ use crate::formats::Format;
 use crate::log::{Frames, RunNumber, StartingPosition, Subscription, View};
 use crate::model::{Now, ProjectId, SlabKey, Timestamp};
 
-/// What the manager goes by.
+/// The settings of the manager.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// A stream that was sent nothing for this long gets a heartbeat; none where zero.
     pub heartbeat: Duration,
     /// A stream that takes nothing for this long, though something waits, is closed.
     pub stall_timeout: Duration,
-    /// The reconnection time told to a stream that is closed is drawn from this to twice this, in milliseconds.
+    /// A closed stream gets a random reconnection time between this and twice this, in milliseconds.
     pub retry_ms: u64,
     /// The most bytes that one project's backlog holds.
     pub backlog_bytes: usize,
     /// The most bytes that all backlogs hold together; beyond it each holds its equal share, but never less than
     /// 16 KiB.
     pub backlogs_bytes: usize,
-    /// How long a project that nobody watches is kept, for those who come back.
+    /// How long a project without streams is kept, for clients that come back.
     pub linger: Duration,
 }
 
 /// A project's backlog is never trimmed below this, however many projects there are.
 pub const BACKLOG_BYTES_MIN: usize = 16 * 1024;
 
-/// A stream whose socket is full and has taken nothing for this long sets nobody's pace.
+/// A stream whose full socket has accepted nothing for this long does not slow publishers down.
 const STUCK_AFTER: Duration = Duration::from_millis(200);
 
-/// How long is believed what a look at all streams of a project said of their pace.
+/// How long the result of a check of all streams of a project is used.
 const CONGESTION_KNOWN_FOR: Duration = Duration::from_millis(10);
 
 /// Bytes of a backlog that are copied at a time for a stream of one run alone, which holds them until they are taken.
 const GATHER_BYTES_MAX: usize = 16 * 1024;
 
-/// What the manager wants done by the loop.
+/// What the manager asks the loop to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// A stream is behind the backlog: read on for it from the log, then call [`ConnectionManager::page`],
-    /// [`skip`](ConnectionManager::skip) or [`page_refused`](ConnectionManager::page_refused): one of them, also where
-    /// the stream has ended meanwhile, because only so many pages are asked for at a time.
+    /// [`skip`](ConnectionManager::skip) or [`page_refused`](ConnectionManager::page_refused): exactly one of them,
+    /// even if the stream has ended meanwhile, because the number of pages under way is limited.
     ReadPage {
         /// For whom.
         stream: SlabKey,
@@ -80,14 +80,15 @@ pub enum Effect {
         /// About how many bytes at most.
         bytes_max: usize,
     },
-    /// A channel of a run lacks what the run has said behind a position: read it, then call [`ConnectionManager::row`] or
-    /// [`row_refused`](ConnectionManager::row_refused). Of a channel one is on its way at a time.
+    /// A channel of a run lacks the messages of the run after a position: read them, then call
+    /// [`ConnectionManager::row`] or [`row_refused`](ConnectionManager::row_refused). A channel has one such read under
+    /// way at a time.
     ReadRow {
         /// For whom.
         channel: SlabKey,
-        /// Of which project.
+        /// The project.
         project: ProjectId,
-        /// Of which run.
+        /// The run.
         run: RunNumber,
         /// Retold so.
         format: Format,
@@ -96,25 +97,25 @@ pub enum Effect {
         /// About how many bytes at most.
         bytes_max: usize,
     },
-    /// A stream is to be shown how the items of steps in progress are: have that read, then call
-    /// [`ConnectionManager::page`] or [`page_refused`](ConnectionManager::page_refused), as for a page.
+    /// A stream needs the state of the items of running steps: read it, then call [`ConnectionManager::page`] or
+    /// [`page_refused`](ConnectionManager::page_refused), as for a page.
     ReadItems {
         /// For whom.
         stream: SlabKey,
-        /// Of which project.
+        /// The project.
         project: ProjectId,
-        /// Of this run alone.
+        /// Only of this run.
         only_run: Option<RunNumber>,
         /// Where the stream is.
         after: u64,
     },
-    /// Nobody who watches this project wants to know of items any more; what is said of them need not come.
+    /// No stream of this project shows items any more; updates about them are no longer needed.
     IgnoreItems(ProjectId),
     /// Nobody watches this project any more; its messages need not come.
     Unwatch(ProjectId),
 }
 
-/// What has happened so far, counted.
+/// Counts of what has happened so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Streams added.
@@ -195,8 +196,8 @@ impl<S: Write> ConnectionManager<S> {
         self.watched.project(project).is_some()
     }
 
-    /// Are more than half of those who watch the project behind? Then it is published to faster than they can take. Whoever
-    /// takes nothing does not count: there is no pace of theirs to keep.
+    /// Are more than half of the project's streams behind? Then messages are published faster than they can be read.
+    /// Streams that read nothing do not count.
     pub fn is_congested(&mut self, project: &ProjectId, now: Now) -> bool {
         let Some(held) = self.watched.project(project) else { return false };
         if held.behind <= held.watchers / 2 {
@@ -281,7 +282,7 @@ impl<S: Write> ConnectionManager<S> {
             wrote_at: wrapping_ms(now.mono),
             expires_at_secs: wanted.expires_at.map_or(NEVER, end_of_token),
             token,
-            // What it needs none of is given back with the first write.
+            // What is not needed is freed with the first write.
             extra: Some(Box::new(Extra {
                 pending: Pending::Own(preface),
                 heartbeat_as_message: wanted.heartbeat_as_message,
@@ -329,7 +330,8 @@ impl<S: Write> ConnectionManager<S> {
         self.streams.get_mut(index).map(|stream| &mut stream.socket)
     }
 
-    /// Who is sent away from now on is to come back as soon as another process can have taken over, ten each millisecond.
+    /// Streams closed from now on are told to come back as soon as another process can have taken over, ten each
+    /// millisecond.
     pub fn expect_back_soon(&mut self) {
         const NOT_BEFORE_MS: u64 = 100;
         const STREAMS_PER_MS: u64 = 10;
@@ -344,8 +346,8 @@ impl<S: Write> ConnectionManager<S> {
         }
     }
 
-    /// Takes out the streams that ended: their sockets, and what the poll knows them by. Whoever would miss the round in
-    /// progress by that is written to here, so effects are to be taken after this.
+    /// Takes the streams out that have ended: their sockets and poll tokens. Streams that would miss the current round
+    /// by that are written to here, so take effects after this.
     pub fn reap(&mut self, now: Now) -> Vec<(S, u32, CloseReason)> {
         let mut ended = Vec::new();
         while let Some(index) = self.doomed.pop() {
@@ -390,7 +392,7 @@ impl<S: Write> ConnectionManager<S> {
         self.streams.len()
     }
 
-    /// Those of them that are of several projects.
+    /// The streams of several projects among them.
     pub(crate) fn of_several(&self) -> usize {
         let bundles = self.watched.channels().filter(|(_, channel)| channel.source.bundle().is_some());
         bundles.map(|(_, channel)| channel.streams().len()).sum()
@@ -401,7 +403,7 @@ impl<S: Write> ConnectionManager<S> {
         self.watched.project(project).map_or(0, |project| project.watchers)
     }
 
-    /// Takes how many watch the projects of which that has changed since the last call.
+    /// Takes the projects whose number of streams has changed since the last call, with these numbers.
     pub fn take_recounted(&mut self) -> Vec<(ProjectId, usize)> {
         let recounted = std::mem::take(&mut self.recounted).into_iter();
         recounted.map(|project| (project.clone(), self.subscribers(&project))).collect()
@@ -420,7 +422,7 @@ impl<S: Write> ConnectionManager<S> {
         self.watched.memory()
     }
 
-    /// What has happened so far.
+    /// The counts so far.
     pub fn stats(&self) -> Stats {
         self.stats
     }

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::model::SlabKey;
 
-/// Pages asked for and not yet come. Enough to keep the history thread at work while the loop does a turn; a turn hands
-/// out no more than these: 1 MiB.
+/// The most pages under way. This keeps the history thread busy during a turn of the loop; a turn hands out at most
+/// this many: 1 MiB.
 pub const PAGES_IN_FLIGHT_MAX: usize = 16;
 
 /// Bytes of pages that streams hold before pages are as small as can be. Those come on top: 10,000 streams that all take
@@ -51,7 +51,7 @@ pub(super) struct PageReservation {
 }
 
 impl Paging {
-    /// A stream is behind.
+    /// A stream is behind, and waits for a page.
     pub(super) fn wait(&mut self, stream: SlabKey) {
         self.waiting.push_back(stream);
     }
@@ -61,7 +61,7 @@ impl Paging {
         !self.waiting.is_empty()
     }
 
-    /// The stream whose turn it is, if another page may be asked for: no more than so many are on their way.
+    /// The stream whose turn it is, if fewer than `in_flight_max` pages are under way.
     pub(super) fn next(&mut self, in_flight_max: usize) -> Option<SlabKey> {
         let stream = (self.in_flight < in_flight_max).then(|| self.waiting.pop_front()).flatten();
         if self.waiting.is_empty() {
@@ -70,7 +70,7 @@ impl Paging {
         stream
     }
 
-    /// A page is asked for: how large it may be, to be held by its stream.
+    /// Reserves memory for the next page. The stream holds the reservation.
     pub(super) fn ask(&mut self) -> PageReservation {
         let bytes = self.page_bytes();
         self.in_flight += 1;
@@ -79,7 +79,7 @@ impl Paging {
         PageReservation { memory: self.memory.clone(), bytes }
     }
 
-    /// What was asked for has come, whether its stream is still there or not.
+    /// A page has come, whether its stream is still there or not.
     pub(super) fn answered(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
     }

@@ -18,11 +18,11 @@ pub(super) struct Project {
     pub(super) runs: BTreeMap<RunNumber, Vec<(View, u32)>>,
     /// The channels that draw on it and on others.
     bundles: Vec<u32>,
-    /// What stands for it in ids of positions.
+    /// Its tag in ids of positions.
     pub(super) tag: ProjectTag,
     /// The streams of all of them.
     pub(super) watchers: usize,
-    /// How many of those are behind.
+    /// The number of streams that are behind.
     pub(super) behind: usize,
     /// Whether they are too slow for what is published, and how long that may be believed.
     pub(super) congestion: Option<(Duration, bool)>,

@@ -7,8 +7,8 @@ use super::backlog::Backlog;
 use crate::formats::Format;
 use crate::log::{Row, RunNumber};
 
-/// A run in a format, as far as it was told. What is missing is asked of the log, one piece at a time: what comes
-/// meanwhile is in the next.
+/// A run in a format, as far as it was read. The log is asked for the rest, one piece at a time; later messages come
+/// with the next piece.
 pub(super) struct Retold {
     pub(super) project: u32,
     pub(super) run: RunNumber,
@@ -18,18 +18,18 @@ pub(super) struct Retold {
     heard: u64,
     /// A piece has been asked for, and has not come.
     is_asked: bool,
-    /// A message has come behind which streams end.
+    /// A message has come that ends the streams.
     has_end: bool,
 }
 
 impl Retold {
-    /// One that has told everything up to `position`.
+    /// A run that was read up to `position`.
     pub(super) fn after(position: u64, project: u32, run: RunNumber, format: Format) -> Self {
         let backlog = Backlog::after(position);
         Self { project, run, format, backlog, heard: position, is_asked: false, has_end: false }
     }
 
-    /// The run may have said something up to this position. Is there something to ask for by that, and was nothing before?
+    /// The run may have new messages up to this position. Is there something to ask for now, and was nothing before?
     pub(super) fn hear(&mut self, position: u64) -> bool {
         let lacked = self.lacks();
         self.heard = self.heard.max(position);

@@ -196,7 +196,7 @@ impl Extra {
         self.pending_sent = 0;
     }
 
-    /// Makes `frames` what is pending, and the end of the stream behind them.
+    /// Makes `frames` what is pending, and the end of the stream after them.
     pub(super) fn put_last(&mut self, mut frames: Vec<u8>, reason: CloseReason) {
         if let Some(names) = &self.names {
             frames = names.put_into(frames);
@@ -293,8 +293,8 @@ impl<S: Write> Stream<S> {
         }
     }
 
-    /// Makes up to about `bytes_max` of what is behind its cursor and its own run's what is pending, where nothing was;
-    /// how many messages that were. `is_of_run`: the backlog is one run's alone.
+    /// Makes up to about `bytes_max` bytes after its cursor pending, only messages of its own run. Nothing must be
+    /// pending before. Returns the number of messages. `is_of_run`: the backlog has only this run.
     pub(super) fn gather(&mut self, backlog: &Backlog, bytes_max: usize, is_of_run: bool) -> u64 {
         let Cursor { mut seq, sent } = self.cursor;
         let (mut gathered, mut end) = (0, backlog.newest());
@@ -317,7 +317,7 @@ impl<S: Write> Stream<S> {
             true => extra.put_last(bytes, CloseReason::RunOver),
             false => extra.put(bytes),
         }
-        // Of the first of them it may have a part already.
+        // It may already have a part of the first message.
         extra.pending_sent = (sent as usize).min(extra.pending.len());
         self.cursor = Cursor::after(end);
         gathered
@@ -350,7 +350,7 @@ impl<S: Write> Stream<S> {
         self.extra.get_or_insert_default()
     }
 
-    /// The comment that keeps it alive, as it is sent it.
+    /// The comment that keeps the stream alive, in its framing.
     pub(super) fn comment(&self) -> &'static [u8] {
         match self.extra.as_ref().map_or_else(Coding::default, |extra| extra.coding) {
             Coding::Chunked => sse::COMMENT_CHUNK,
@@ -358,7 +358,7 @@ impl<S: Write> Stream<S> {
         }
     }
 
-    /// What it knows of items.
+    /// What the stream knows about items.
     pub(super) fn known_items(&self) -> KnownItems {
         self.extra.as_ref().map_or(KnownItems::All, |extra| extra.items)
     }

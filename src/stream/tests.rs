@@ -220,7 +220,7 @@ impl NewStream {
     }
 }
 
-/// Where a stream begins anew whose history is gone.
+/// Where a stream begins again whose history is gone.
 fn reset(project: &ProjectId, after: u64) -> StartingPosition {
     StartingPosition::new(project, after, Resume::Reset(ResetReason::Expired))
 }
@@ -282,7 +282,7 @@ impl Bench {
         key
     }
 
-    /// A stream behind everything so far.
+    /// A stream after everything so far.
     fn join(&mut self, project: &ProjectId, socket: &FakeSocket) -> SlabKey {
         let after = self.logs[project].newest();
         self.add(project, socket, NewStream { after, ..NewStream::default() })

@@ -29,19 +29,20 @@ pub(super) struct Watched {
     projects: Slab<Project>,
     by_id: HashMap<ProjectId, u32>,
     channels: Slab<Channel>,
-    /// The channels of several projects, by a hash of which those are. Where two have the same one, the newer is not known.
+    /// The channels of several projects, by a hash of their projects. If two have the same hash, only the older is
+    /// found.
     bundles: HashMap<u64, u32>,
     hasher: RandomState,
     /// How many channels have a backlog of their own.
     own_backlogs: usize,
     generation: u32,
-    /// Channels that may lack something that is to be asked for. Those that are gone may be named here.
+    /// Channels that may have to ask for something. Some may be gone.
     lacking: Vec<u32>,
-    /// Projects that nobody watches any more who has asked for items.
+    /// Projects whose last stream that shows items has ended.
     without_items: Vec<ProjectId>,
 }
 
-/// What a stream wants to watch.
+/// What a stream watches.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted<'a> {
     pub(super) project: &'a ProjectId,
@@ -52,7 +53,7 @@ pub(super) struct Wanted<'a> {
     pub(super) after: u64,
 }
 
-/// What a channel of a run asks for.
+/// The request of a channel of a run.
 #[derive(Debug)]
 pub(super) struct Lack {
     pub(super) channel: SlabKey,
@@ -87,7 +88,7 @@ impl Watched {
         channels.flat_map(|channel| self.channels[channel as usize].streams()).copied()
     }
 
-    /// Until then it is believed whether those who watch a project are too slow for what is published.
+    /// Notes until `until` whether the streams of a project are too slow for its publishers.
     pub(super) fn note_congestion(&mut self, project: &ProjectId, until: Duration, is_congested: bool) {
         if let Some(&index) = self.by_id.get(project) {
             self.projects[index as usize].congestion = Some((until, is_congested));
@@ -118,13 +119,13 @@ impl Watched {
         self.channels[channel as usize].source.view()
     }
 
-    /// What the streams of a channel are written from.
+    /// The backlog from which the streams of a channel are written.
     pub(super) fn backlog(&self, channel: u32) -> &Backlog {
         let source = &self.channels[channel as usize].source;
         source.own_backlog().unwrap_or(&self.project_of(channel).backlog)
     }
 
-    /// The newest message of a channel, or how often there was any where it is of several projects, while anyone watches it.
+    /// The newest message of a channel, or for several projects the count of news, while it has streams.
     pub(super) fn newest(&self, channel: u32) -> Option<u64> {
         self.channel(channel).map(|watched| match watched.source.bundle() {
             Some(bundle) => bundle.news(),
@@ -140,7 +141,7 @@ impl Watched {
         })
     }
 
-    /// Is what is said of items among what a channel tells?
+    /// Does a channel have updates about items?
     pub(super) fn has_items(&self, channel: u32) -> bool {
         matches!(self.channels[channel as usize].source, Source::Items { .. })
     }
@@ -155,7 +156,7 @@ impl Watched {
         self.run_of(channel).is_some()
     }
 
-    /// Is there a message in a channel behind which its streams end?
+    /// Does a channel hold a message that ends its streams?
     pub(super) fn has_end(&self, channel: u32) -> bool {
         self.channels[channel as usize].source.has_end()
     }
@@ -181,7 +182,7 @@ impl Watched {
             }
             View::Format(format) => {
                 let mut retold = Retold::after(wanted.after, project, wanted.run?, format);
-                // What came since that was made known where the stream begins was heard by nobody.
+                // Nobody has heard of messages since the log told where the stream begins.
                 retold.hear(newest);
                 Source::Retold(Box::new(retold))
             }
@@ -216,7 +217,7 @@ impl Watched {
         Some(Lack { channel: SlabKey::new(index, *generation), project, run, format, after })
     }
 
-    /// Takes the projects that nobody watches any more who has asked for items.
+    /// Takes the projects whose last stream that shows items has ended.
     pub(super) fn take_without_items(&mut self) -> Vec<ProjectId> {
         std::mem::take(&mut self.without_items)
     }
@@ -228,7 +229,7 @@ impl Watched {
         self.lacking.extend(lacking);
     }
 
-    /// What a channel asked for has come, or nothing has.
+    /// The answer to a request of a channel has come, possibly empty.
     pub(super) fn answer(&mut self, channel: SlabKey) -> Option<u32> {
         let tenant = self.channels.get_mut(channel.index())?;
         match &mut tenant.source {
@@ -243,7 +244,7 @@ impl Watched {
         self.project(project)?.channel(Some(run), View::Format(format))
     }
 
-    /// What comes next in a channel of a run. Where a round begins with it, it is added to `dirty`.
+    /// Appends the next messages to a channel of a run. If a round begins with them, the channel is added to `dirty`.
     pub(super) fn append_row(
         &mut self,
         index: u32,
@@ -292,7 +293,7 @@ impl Watched {
         }
     }
 
-    /// A stream of this channel is behind now, or is not any more.
+    /// Counts a stream of this channel that falls behind, or has caught up.
     pub(super) fn count_behind(&mut self, channel: u32, is_behind: bool) {
         for &project in self.channels[channel as usize].source.projects() {
             let behind = &mut self.projects[project as usize].behind;

@@ -7,11 +7,11 @@
 use super::backlog::Backlog;
 use crate::log::Frames;
 
-/// The bits of a position that count what is said of items between two messages. Their step counts its items in a message
-/// four times a second, so there are never as many as fit; more would not be told.
+/// The bits of a position that count updates about items between two messages. A step reports its counts in a message
+/// four times a second, so this is never exceeded; further updates would be dropped.
 const ITEM_BITS: u32 = 24;
 
-/// The position right behind a message.
+/// The position right after a message.
 pub(super) fn position_after(seq: u64) -> u64 {
     seq << ITEM_BITS
 }
@@ -21,13 +21,14 @@ pub(super) fn seq_at(position: u64) -> u64 {
     position >> ITEM_BITS
 }
 
-/// Where a stream goes on that has all messages up to `seq` and will be shown how the items are.
+/// Where a stream continues that has all messages up to `seq` and will be sent the state of the items.
 pub(super) fn position_from(seq: u64, backlog: &Backlog) -> u64 {
     let (right_after, floor) = (position_after(seq), backlog.floor());
     if seq_at(floor) == seq { right_after.max(floor) } else { right_after }
 }
 
-/// Takes what comes next. What is there already is passed over, and a gap replaces it, as in any backlog.
+/// Appends the next messages. Those that are there already are skipped, and after a gap the content is replaced, as in
+/// any backlog.
 pub(super) fn append(backlog: &mut Backlog, frames: &Frames) {
     let before = frames.first_seq.saturating_sub(1);
     if before > seq_at(backlog.newest()) {

@@ -13,12 +13,12 @@ use crate::model::{Notable, ProjectId, Timestamp};
 #[derive(Debug, Default)]
 pub(crate) struct Board(Mutex<Vec<Standing>>);
 
-/// How one stands.
+/// The state of a webhook.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Standing {
     name: String,
-    /// What of its url may be shown.
+    /// The part of its URL that may be shown.
     server: String,
     events: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,9 +30,9 @@ pub(crate) struct Standing {
     pub(super) on_their_way: usize,
     /// Events that were taken since the start.
     pub(super) delivered: u64,
-    /// Attempts in vain since the start.
+    /// Attempts without success since the start.
     pub(super) failed: u64,
-    /// Events that were given up since the start, but for those that were too many.
+    /// Events given up since the start, without those dropped because too many were queued.
     pub(super) given_up: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) last_attempt_at: Option<Timestamp>,
@@ -65,7 +65,7 @@ impl Standing {
 }
 
 impl Board {
-    /// Of these webhooks, each with what of its url may be shown.
+    /// A board of these webhooks.
     pub(crate) fn of(declarations: &[WebhookDeclaration]) -> Self {
         let standings = declarations.iter().map(|it| Standing {
             name: it.name.clone(),
@@ -91,7 +91,7 @@ impl Board {
         [b"{\"webhooks\":", webhooks.as_slice(), b"}"].concat()
     }
 
-    /// What the metrics count: name, pending, on their way, delivered, failed, given up.
+    /// For the metrics: name, pending, under way, delivered, failed, given up.
     pub(crate) fn counts(&self) -> Vec<(String, [u64; 5])> {
         let counts = |it: &Standing| {
             let counts = [it.pending, it.on_their_way as u64, it.delivered, it.failed, it.given_up];
@@ -100,7 +100,7 @@ impl Board {
         self.lock().iter().map(counts).collect()
     }
 
-    /// Changes how the one in this place stands.
+    /// Changes the state of the webhook at this index.
     pub(super) fn change(&self, place: usize, change: impl FnOnce(&mut Standing)) {
         if let Some(standing) = self.lock().get_mut(place) {
             change(standing);

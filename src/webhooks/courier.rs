@@ -37,7 +37,7 @@ pub(crate) struct Courier {
     board: Arc<Board>,
     rung: Receiver<()>,
     ears: Ears,
-    /// What the log is to keep, and what is counted of which webhook once it is kept.
+    /// Changes for the log to store, and what is counted for which webhook once they are stored.
     unkept: Vec<(OutboxChange, Option<(usize, Fate)>)>,
     /// How often it is looked whether something is due that nobody here rang for: where other nodes share the store.
     looks_each: Option<Duration>,
@@ -73,7 +73,7 @@ impl Courier {
         Ok((Self { posts, log, board, rung, ears, unkept, looks_each, looks_at, ask_again_at }, handle))
     }
 
-    /// Works until it is told to end, or the log has ended.
+    /// Works until it is stopped, or the log has ended.
     pub(crate) fn run(mut self) {
         loop {
             let now = clock::now();
@@ -89,7 +89,7 @@ impl Courier {
         }
     }
 
-    /// Has the log keep what became of events, and sends what is due. Where the log can't just now, it is asked again.
+    /// Has the log store the outcomes of events, and sends what is due. If the log has no room, it is asked again.
     fn work(&mut self, now: Now) -> Result<(), LogHasEnded> {
         if self.ask_again_at.is_some_and(|at| now.mono < at) {
             return Ok(());
@@ -178,7 +178,7 @@ impl Courier {
         }
     }
 
-    /// The next word. None where a bell has rung, or it is time for something.
+    /// The next word. None if a bell has rung, or it is time for something.
     fn wait(&mut self, now: Now) -> Option<Word> {
         select! {
             recv(self.ears.words) -> word => word.ok(),
@@ -204,7 +204,7 @@ impl Courier {
         wait.min(looks_in).min(WAIT_MAX)
     }
 
-    /// What is on its way has its grace, and what became of it is kept.
+    /// Waits for attempts under way, within the grace, and has their outcomes stored.
     fn finish(mut self) {
         let ends_at = clock::mono() + GRACE;
         while self.posts.iter().any(|(post, _)| post.on_their_way() > 0) {
@@ -221,7 +221,7 @@ impl Courier {
         self.shut_down();
     }
 
-    /// What is still on its way is sent again at the next start.
+    /// Attempts still under way are repeated at the next start.
     fn shut_down(self) {
         self.posts.iter().for_each(|(_, target)| target.shut_down());
     }

@@ -21,13 +21,13 @@ const SECRETS_MAX: usize = 8;
 /// `[[webhooks]]`: something to be told elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookDeclaration {
-    /// What it is called in logs and metrics, and what waits for it is kept under.
+    /// Its name in logs, metrics and the outbox.
     pub name: String,
     /// Where events are sent. Its path may be a secret, so nothing shows more of it than its server.
     pub url: Secret,
-    /// What it is told.
+    /// The events it is sent.
     pub events: Vec<Notable>,
-    /// Of which projects; of all where there is none.
+    /// The projects; none means all.
     pub projects: Option<Vec<ProjectId>>,
     /// The secrets that events are signed with, each `whsec_` and base64.
     pub secrets: Vec<Secret>,
@@ -35,14 +35,14 @@ pub struct WebhookDeclaration {
     pub headers: Vec<(String, Secret)>,
     /// How long an attempt may take.
     pub timeout: Duration,
-    /// The delays between attempts; as many as attempts behind the first.
+    /// The delays between attempts; as many as attempts after the first.
     pub retry: Vec<Duration>,
     /// Servers that `url` may lead to though their addresses are not public, or without TLS.
     pub allow_hosts: Vec<String>,
 }
 
 impl WebhookDeclaration {
-    /// One that is told of all ends of runs, of all projects, as Standard Webhooks recommends it.
+    /// A webhook for the ends of all runs of all projects, with the retries that Standard Webhooks recommends.
     pub fn new(name: impl Into<String>, url: Secret, secret: Secret) -> Self {
         Self {
             name: name.into(),
@@ -112,7 +112,7 @@ pub(crate) fn check_all(declarations: &[WebhookDeclaration]) -> Result<(), Strin
     Ok(())
 }
 
-/// What a webhook can be told, for errors.
+/// The names of events, for errors.
 pub(crate) fn words() -> String {
     Notable::ALL.map(Notable::as_str).join(", ")
 }

@@ -1,7 +1,7 @@
-//! Webhooks: an operator has the ends of runs told elsewhere, as CloudEvents signed by Standard Webhooks.
+//! Webhooks: reports the ends of runs to other services, as CloudEvents signed according to Standard Webhooks.
 //!
-//! What is to be told is kept by the log, with the message that says it ([`log::Webhooks`](crate::log::Webhooks)); so
-//! nothing is lost to a crash, and what was sent but not noted is sent again, with the same id. Here it is sent:
+//! The log stores events together with their messages ([`log::Webhooks`](crate::log::Webhooks)). So a crash loses
+//! nothing, and an event whose delivery was not recorded is sent again with the same id. This module sends them:
 //!
 //! | part | what it is |
 //! |---|---|

@@ -12,7 +12,8 @@ use super::schedule::{DELAY_MAX, Schedule};
 use crate::log::{DueEvent, DueId, DuePage, DueTimes, OutboxChange, WantedDue};
 use crate::model::Timestamp;
 
-/// Attempts of one webhook at the same time. Each has its own, so that a slow receiver holds up nobody else's.
+/// How many attempts of one webhook run at a time. Each webhook has its own limit, so that a slow receiver delays no
+/// other.
 pub(super) const ON_THEIR_WAY_MAX: usize = 4;
 
 /// See the top of this file.
@@ -29,31 +30,31 @@ pub(super) struct Post {
     look_at: Option<Timestamp>,
     /// Until when the receiver asked to be left alone.
     paused_until: Option<Timestamp>,
-    /// The last attempt was in vain.
+    /// The last attempt was without success.
     is_failing: bool,
 }
 
 /// How far an event has come that is on its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Flight {
-    /// It is being sent, after so many attempts in vain.
+    /// It is being sent, after this many failed attempts.
     Sent { attempts: u32, message_id: String },
     /// What became of it is not kept yet: until it is, it is not sent again.
     Unkept,
 }
 
-/// What a webhook wants done.
+/// What a webhook asks for.
 #[derive(Debug, PartialEq)]
 pub(super) enum Wish {
-    /// Nothing just now.
+    /// Nothing now.
     Nothing,
     /// To be given what is due.
     Due(WantedDue),
-    /// That everything is given up that waits.
+    /// Drop everything that waits.
     LetGo(OutboxChange),
 }
 
-/// What came of an attempt.
+/// The result of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Sent {
     /// The receiver has answered.
@@ -86,17 +87,17 @@ impl fmt::Display for Sent {
     }
 }
 
-/// What comes of an attempt.
+/// What follows from an attempt.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Verdict {
-    /// What is to be kept.
+    /// The change of the outbox.
     pub(super) change: OutboxChange,
     pub(super) fate: Fate,
-    /// What the operator is told, where that is news.
+    /// What is logged, if that is news.
     pub(super) news: Option<String>,
 }
 
-/// What has become of an event.
+/// The outcome of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
     /// The receiver has it.
@@ -139,7 +140,7 @@ impl Post {
         self.on_their_way.len()
     }
 
-    /// What is to be done now.
+    /// What to do now.
     pub(super) fn wish(&mut self, now: Timestamp) -> Wish {
         let is_due = self.is_rung || self.look_at.is_some_and(|at| at <= now);
         if !is_due {
@@ -165,7 +166,7 @@ impl Post {
         })
     }
 
-    /// What is due: from here on it is on its way.
+    /// Takes the due events: they are under way from now on.
     pub(super) fn take(&mut self, page: &DuePage) {
         self.look_at = page.next_at;
         for DueEvent { id, attempts, message_id, .. } in &page.events {

@@ -86,8 +86,8 @@ pub(crate) fn ping(declaration: &WebhookDeclaration, id: &str, now: Timestamp) -
     Ok(target.send(id, body, now))
 }
 
-/// How far the requests to this url may go. The operator has written it, so its server is meant: but a name may come to
-/// stand for an address of a network that others can't reach, and for that it has to be named once more.
+/// Which addresses the requests to this URL may reach. The operator has configured the URL, so its server is allowed.
+/// But a name may resolve to an address of a private network, which has to be allowed explicitly.
 fn reach(url: &Url, hosts: &Hosts) -> Result<Reach, String> {
     const EXPECTED: &str = "or its server listed in allow_hosts";
     if hosts.allow(url.as_str()) {

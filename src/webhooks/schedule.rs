@@ -5,7 +5,7 @@ use std::time::Duration;
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 
-/// The delays that Standard Webhooks gives as its example, behind the first attempt: over 75 hours in all.
+/// The delays that Standard Webhooks gives as its example, after the first attempt: over 75 hours in all.
 pub(super) const STANDARD_DELAYS: [Duration; 9] = [
     Duration::from_secs(5),
     Duration::from_secs(5 * MINUTE),
@@ -41,7 +41,7 @@ impl Schedule {
         u32::try_from(self.0.len() + 1).unwrap_or(u32::MAX)
     }
 
-    /// How long to wait after so many attempts in vain; nothing where there is to be no further one. `chance` is from 0 to
+    /// How long to wait after so many attempts without success; nothing where there is to be no further one. `chance` is from 0 to
     /// 1. Who asks to be left alone for longer, is.
     pub(super) fn delay(&self, attempts: u32, asked: Option<Duration>, chance: f64) -> Option<Duration> {
         let index = usize::try_from(attempts.checked_sub(1)?).ok()?;

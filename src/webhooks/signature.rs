@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac::{Context, HMAC_SHA256, Key};
 
-/// What a secret begins with where it is written.
+/// The prefix of a secret in the configuration.
 const PREFIX: &str = "whsec_";
 
 /// Bytes that a secret has, at least and at most.

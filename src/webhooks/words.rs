@@ -35,7 +35,7 @@ pub(super) enum Word {
     Hurry,
 }
 
-/// The courier's end of it: what it is told, and the way back for its attempts. It is dropped when the courier ends.
+/// The receiving end of the courier, with the sender for its attempts. Dropped when the courier ends.
 pub(super) struct Ears {
     pub(super) words: Receiver<Word>,
     pub(super) way_back: Sender<Word>,
@@ -59,7 +59,7 @@ impl Bell {
 
     /// There is something due.
     pub(crate) fn ring(&self) {
-        // Where it is full it has rung, and nobody has come to it so far.
+        // If it is full, it has already rung.
         let _ = self.0.try_send(());
     }
 }

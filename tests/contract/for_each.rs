@@ -212,7 +212,7 @@ fn too_many_items_fail_the_step_with_their_count_and_the_limit() {
     let step = |items: &str| json!({"id": "each", "tool": "echo", "forEach": items});
     let server = Server::open();
     let messages = server.carry_out(&plan(json!([step("range(1001)")])));
-    assert_eq!(error(&messages, "each"), "forEach: too many items: 1001 (limit 1000)");
+    assert_eq!(error(&messages, "each"), "forEach: too many items: 1001 (limit 1000, not configurable)");
     let messages = server.carry_out(&plan(json!([step("{{ inputs.none | default([]) }}")])));
     assert_eq!(end(&messages, "each")["output"], json!([]));
 }

@@ -176,6 +176,23 @@ fn a_head_or_body_that_does_not_come_is_408() {
     }
 }
 
+/// As Java's HttpClient sends its first request; other servers have lost the body of that.
+#[test]
+fn a_post_that_offers_http2_keeps_its_body() {
+    let server = patient();
+    let body = r#"{"type":"note","payload":{"text":"whole"}}"#;
+    let offer = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\n";
+    let bytes = format!(
+        "POST /api/projects/p/events HTTP/1.1\r\n{HOST}{offer}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut connection = Connection::open(server.address);
+    connection.write(bytes.as_bytes());
+    assert_eq!(connection.response(false).expect("an answer").status, 202);
+    let told = server.get("/api/projects/p/events").json();
+    assert_eq!(told["events"][0]["payload"]["text"], "whole", "{told}");
+}
+
 #[test]
 fn requests_may_be_pipelined_and_a_body_that_nobody_asked_for_is_skipped() {
     let server = Server::open();

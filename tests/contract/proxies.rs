@@ -232,6 +232,25 @@ fn a_client_that_leaves_its_proxy_frees_its_place() {
     }
 }
 
+/// nginx makes the tag of an answer that it compresses a weak one, and passes that on in `If-Match` as it is.
+#[test]
+fn a_stored_plan_was_never_the_one_that_had_been_read_through_gzip() {
+    let changes = [("proxy_read_timeout 1s;", "gzip on; gzip_proxied any; gzip_types application/json;")];
+    let Some(proxied) = Proxied::start("nginx", Setup::default().flags(&TRUSTED), &changes) else { return };
+    let plan = json!({"name": "p", "steps": [{"id": "a", "tool": "echo"}]}).to_string();
+    let put = || {
+        let request = Request::new("PUT", "/api/projects/p/plans/x").header("Content-Type", "application/json");
+        request.body(plan.clone())
+    };
+    assert_eq!(proxied.call(put()).status, 201);
+    let get = Request::get("/api/projects/p/plans/x").header("Connection", "close");
+    let read = proxied.call(get.header("Accept-Encoding", "gzip"));
+    let tag = read.header("ETag").expect("a tag");
+    assert!(tag.starts_with("W/"), "{tag}");
+    assert_eq!(proxied.call(put().header("If-Match", tag)).status, 200);
+    assert_eq!(proxied.call(put().header("If-Match", "W/\"x\"")).status, 412);
+}
+
 #[test]
 fn a_proxy_keeps_its_connection_for_the_next_call() {
     for proxied in each(&[]) {

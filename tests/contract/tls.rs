@@ -1,7 +1,7 @@
 //! TLS: the same server, where clients come by https.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
 use rcgen::{CertifiedKey, KeyPair};
@@ -11,7 +11,7 @@ use rustls::{ClientConfig, ProtocolVersion};
 use serde_json::{Value, json};
 
 use crate::common::client::{Connection, Request};
-use crate::common::server::{Server, Setup, TempDirectory};
+use crate::common::server::{Server, Setup, TempDirectory, run};
 use crate::common::stream::Sse;
 use crate::common::tunnel::{Tunnel, certificate, connect, trusting};
 use crate::common::{DEADLINE, wait_for};
@@ -286,4 +286,36 @@ fn a_reader_that_does_not_read_is_noticed_behind_tls_too() {
     // It is cut within a record, or behind one, where there was room for a farewell of TLS; never as if it were whole.
     let is_cut = |error: std::io::Error| matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset);
     assert!(end.map_or_else(is_cut, |_| true) && !rest.ends_with(b"0\r\n\r\n"), "{} bytes", rest.len());
+}
+
+#[test]
+fn the_doctor_says_what_is_wrong_with_a_certificate() {
+    let files = Files::new();
+    let server = files.setup().start();
+    let url = format!("https://localhost:{}", secure(&server).port());
+    let examined = |url: &str, ca: &str| {
+        let flags = if ca.is_empty() { vec![] } else { vec!["--ca", ca] };
+        let (status, said, complained) = run(&[&["doctor", url, "--watch", "0s"], &*flags].concat(), &[], "");
+        (status, format!("{said}{complained}"))
+    };
+    let (cert, key) = (files.path("cert.pem"), files.path("key.pem"));
+    let plain = format!("https://{}", server.address);
+    for (url, ca, status, expected) in [
+        (&*url, "", 1, "name the certificate of the authority that signed the server's: --ca FILE"),
+        (&url, &cert, 0, "no HTTP/2"),
+        (&url, &key, 1, "key.pem: the file has no certificate"),
+        (&plain, &cert, 1, "does the server speak TLS at this port? try http://"),
+    ] {
+        let (exited, said) = examined(url, ca);
+        assert!(exited == status && said.contains(expected), "{url} {ca}: {exited} {said}");
+    }
+}
+
+/// The handshake waited for the answer of a server that took connections and said nothing.
+#[test]
+fn the_doctor_waited_long_for_a_silent_server() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("https://{}", silent.local_addr().expect("bound"));
+    let (status, _, said) = run(&["doctor", &url, "--watch", "0s"], &[], "");
+    assert!(status == 1 && said.contains("does not answer within 10s"), "{said}");
 }

@@ -16,7 +16,7 @@ const EXP_END: f64 = 253_402_300_800.0;
 /// What the operator expects of claims.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimRules {
-    /// Who may have issued a token; where this is empty, whoever has the key.
+    /// The accepted issuers; if empty, any.
     pub issuers: Vec<String>,
     /// Whom a token may be meant for; where this is empty, anyone.
     pub audiences: Vec<String>,

@@ -72,15 +72,15 @@ impl KeySet {
     /// Reads a set.
     ///
     /// # Errors
-    /// Where it is too large, is no set, or has no key that can be used: then with why each can't.
+    /// If it is too large, is no set, or has no key that can be used: then with why each can't.
     pub fn read(document: &[u8]) -> Result<ReadKeySet, String> {
         if document.len() > JWKS_BYTES_MAX {
-            return Err(format!("the key set is larger than {JWKS_BYTES_MAX} bytes"));
+            return Err(format!("the key set is too large (limit {JWKS_BYTES_MAX} bytes, not configurable)"));
         }
         let Document { keys: found } = serde_json::from_slice(document)
             .map_err(|error| cut(format!("the document is not a JSON Web Key Set: {error}")))?;
         if found.len() > JWKS_KEYS_MAX {
-            return Err(format!("the key set has more than {JWKS_KEYS_MAX} keys"));
+            return Err(format!("the key set has too many keys (limit {JWKS_KEYS_MAX}, not configurable)"));
         }
         let (mut keys, mut ignored) = (Vec::<PublishedKey>::new(), Vec::new());
         for (at, jwk) in found.iter().enumerate() {

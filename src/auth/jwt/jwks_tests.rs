@@ -121,8 +121,8 @@ fn a_document_that_is_no_set_is_refused_whole() {
         (r#"{"keys": {}}"#, "not a JSON Web Key Set"),
         (r#"{"keys": []}"#, "the key set has no usable key"),
         (r#"{"keys": [1, 2]}"#, "no usable key: keys[0] is ignored: it is not an object (and 1 more)"),
-        (&too_many, "more than 100 keys"),
-        (&too_large, "larger than 262144 bytes"),
+        (&too_many, "too many keys (limit 100, not configurable)"),
+        (&too_large, "too large (limit 262144 bytes, not configurable)"),
     ] {
         let refused = KeySet::read(document.as_bytes()).expect_err("is refused");
         assert!(refused.contains(part), "{refused}");

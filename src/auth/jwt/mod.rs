@@ -107,7 +107,7 @@ impl Verifier {
         }
     }
 
-    /// Whom `token` stands for.
+    /// Verifies `token`, and returns its principal.
     ///
     /// # Errors
     /// [`AuthError`] with status 401 says what is wrong with it; [`AuthError::KeysUnavailable`] says that this can't be

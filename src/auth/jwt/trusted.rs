@@ -54,7 +54,7 @@ impl TrustedKeys {
     /// The keys that a token of this header may be signed with.
     ///
     /// # Errors
-    /// Where there is none: [`AuthError::TokenKeyUnknown`] where it may be one that was published since.
+    /// If there is none: [`AuthError::TokenKeyUnknown`] where it may be one that was published since.
     pub(super) fn named_by(&self, header: &Header) -> Result<&[TrustedKey], AuthError> {
         let is_fit = |key: &&TrustedKey| key.algorithm == header.alg;
         if !self.are_published {

@@ -65,77 +65,124 @@ fn of_server(finding: &Finding) -> Option<String> {
 }
 
 fn of_proxy(finding: &Finding, proxy: Proxy) -> Option<String> {
-    use Proxy::{Apache, Caddy, Cloudflare, Haproxy, Nginx};
-    let line = match (finding, proxy) {
-        (Finding::OldVersion, Nginx) => "proxy_http_version 1.1; proxy_set_header Connection \"\";",
-        (Finding::OldVersion, Apache) => "remove SetEnv force-proxy-request-1.0",
-        (Finding::OldVersion, Caddy) => "transport http { versions 1.1 }",
-        (Finding::OldVersion, _) => return None,
-        (Finding::HostChanged { .. }, Nginx) => "proxy_set_header Host $http_host;",
-        (Finding::HostChanged { .. }, Caddy) => "remove header_up Host",
-        (Finding::HostChanged { .. }, Apache) => "ProxyPreserveHost On",
-        (Finding::HostChanged { .. }, Haproxy) => "remove http-request set-header host",
-        (Finding::HostChanged { .. }, Cloudflare) => "remove the Origin Rule that rewrites the Host header",
-        (Finding::NoForwardedFor, Nginx) => "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;",
-        (Finding::NoForwardedFor, Caddy) => "remove header_up -X-Forwarded-For",
-        (Finding::NoForwardedFor, Apache) => "ProxyAddHeaders On",
-        (Finding::NoForwardedFor, Haproxy) => "option forwardfor",
-        (Finding::NoForwardedFor, Cloudflare) => "remove the Transform Rule that removes visitor IP headers",
-        (Finding::ForgedForwardedFor, Nginx) => "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;",
-        (Finding::ForgedForwardedFor, Caddy) => "remove header_up X-Forwarded-For, and trusted_proxies for clients",
-        (Finding::ForgedForwardedFor, Apache) => "ProxyAddHeaders On",
-        (Finding::ForgedForwardedFor, Haproxy) => "option forwardfor, without if-none",
-        (Finding::ForgedForwardedFor, Cloudflare) => return None,
-        (Finding::LastEventIdLost, Nginx) => "proxy_pass_request_headers on; and remove proxy_set_header Last-Event-ID",
-        (Finding::LastEventIdLost, Caddy) => "remove header_up -Last-Event-ID",
-        (Finding::LastEventIdLost, Apache) => "remove RequestHeader unset Last-Event-ID",
-        (Finding::LastEventIdLost, Haproxy) => "remove http-request del-header last-event-id",
-        (Finding::LastEventIdLost, Cloudflare) => "remove the Transform Rule that removes Last-Event-ID",
-        (Finding::Compressed { .. }, Nginx) => "remove text/event-stream (or *) from gzip_types, or: gzip off;",
-        (Finding::Compressed { .. }, Caddy) => "remove text/event-stream* from the match of encode",
-        (Finding::Compressed { .. }, Apache) => "SetEnvIf Request_URI \"^/api/\" no-gzip=1 no-brotli=1",
-        (Finding::Compressed { .. }, Haproxy) => "remove text/event-stream from compression type",
-        (Finding::Compressed { .. }, Cloudflare) => "add a Compression Rule for /api/ with: Disable compression",
-        (Finding::Buffered { .. } | Finding::NoHeartbeat { .. }, Nginx) => {
+    if let Finding::BodyRefused { bytes, .. } = finding {
+        return Some(of_body(*bytes, proxy));
+    }
+    let line = match proxy {
+        Proxy::Nginx => of_nginx(finding),
+        Proxy::Caddy => of_caddy(finding),
+        Proxy::Apache => of_apache(finding),
+        Proxy::Haproxy => of_haproxy(finding),
+        Proxy::Cloudflare => of_cloudflare(finding),
+    };
+    line.map(str::to_owned)
+}
+
+fn of_nginx(finding: &Finding) -> Option<&'static str> {
+    Some(match finding {
+        Finding::OldVersion => "proxy_http_version 1.1; proxy_set_header Connection \"\";",
+        Finding::HostChanged { .. } => "proxy_set_header Host $http_host;",
+        Finding::NoForwardedFor => "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;",
+        Finding::ForgedForwardedFor => "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;",
+        Finding::LastEventIdLost => "proxy_pass_request_headers on; and remove proxy_set_header Last-Event-ID",
+        Finding::Compressed { .. } => "remove text/event-stream (or *) from gzip_types, or: gzip off;",
+        Finding::Buffered { .. } | Finding::NoHeartbeat { .. } => {
             "proxy_buffering off; (or remove proxy_ignore_headers X-Accel-Buffering)"
         }
-        (Finding::Buffered { .. } | Finding::NoHeartbeat { .. }, Caddy) => {
+        Finding::IdleCut { .. } => "proxy_read_timeout 60s; (more than sse.heartbeat, 15 s by default)",
+        Finding::Cut { .. } => "remove whatever bounds an answer as a whole, such as a second proxy's timeout",
+        Finding::StreamsStayOpen { .. } => "proxy_ignore_client_abort off;",
+        Finding::NoHttp2 => "http2 on; (before 1.25: listen 443 ssl http2;)",
+        Finding::UntrustedProxy { .. } | Finding::NoTls | Finding::BodyRefused { .. } => return None,
+    })
+}
+
+fn of_caddy(finding: &Finding) -> Option<&'static str> {
+    Some(match finding {
+        Finding::OldVersion => "transport http { versions 1.1 }",
+        Finding::HostChanged { .. } => "remove header_up Host",
+        Finding::NoForwardedFor => "remove header_up -X-Forwarded-For",
+        Finding::ForgedForwardedFor => "remove header_up X-Forwarded-For, and trusted_proxies for clients",
+        Finding::LastEventIdLost => "remove header_up -Last-Event-ID",
+        Finding::Compressed { .. } => "remove text/event-stream* from the match of encode",
+        Finding::Buffered { .. } | Finding::NoHeartbeat { .. } => {
             "remove response_buffers from reverse_proxy, and text/event-stream* from the match of encode"
         }
-        (Finding::Buffered { .. } | Finding::NoHeartbeat { .. }, Apache) => {
-            "ProxyPass / http://127.0.0.1:8080/ flushpackets=on"
+        Finding::IdleCut { .. } => "remove read_timeout from transport http, or raise it above sse.heartbeat",
+        Finding::Cut { .. } => "remove write from servers { timeouts }, and stream_timeout from reverse_proxy",
+        Finding::StreamsStayOpen { .. } => "remove flush_interval -1 from reverse_proxy",
+        Finding::NoHttp2 => "add h2 to protocols in servers",
+        Finding::UntrustedProxy { .. } | Finding::NoTls | Finding::BodyRefused { .. } => return None,
+    })
+}
+
+/// Of a proxy that sees that a client has left only when it has something for it.
+const LEARNS_LATE: &str =
+    "it learns that when it next sends something: lower sse.heartbeat of stepcast (15 s by default)";
+
+fn of_apache(finding: &Finding) -> Option<&'static str> {
+    Some(match finding {
+        Finding::OldVersion => "remove SetEnv force-proxy-request-1.0",
+        Finding::HostChanged { .. } => "ProxyPreserveHost On",
+        Finding::NoForwardedFor => "ProxyAddHeaders On",
+        Finding::ForgedForwardedFor => "ProxyAddHeaders On",
+        Finding::LastEventIdLost => "remove RequestHeader unset Last-Event-ID",
+        Finding::Compressed { .. } => "SetEnvIf Request_URI \"^/api/\" no-gzip=1 no-brotli=1",
+        Finding::Buffered { .. } | Finding::NoHeartbeat { .. } => "ProxyPass / http://127.0.0.1:8080/ flushpackets=on",
+        Finding::IdleCut { .. } => "ProxyTimeout 60 (more than sse.heartbeat, 15 s by default)",
+        Finding::Cut { .. } => "raise Timeout and ProxyTimeout",
+        Finding::StreamsStayOpen { .. } => LEARNS_LATE,
+        Finding::NoHttp2 => "Protocols h2 http/1.1",
+        Finding::UntrustedProxy { .. } | Finding::NoTls | Finding::BodyRefused { .. } => return None,
+    })
+}
+
+fn of_haproxy(finding: &Finding) -> Option<&'static str> {
+    Some(match finding {
+        Finding::HostChanged { .. } => "remove http-request set-header host",
+        Finding::NoForwardedFor => "option forwardfor",
+        Finding::ForgedForwardedFor => "option forwardfor, without if-none",
+        Finding::LastEventIdLost => "remove http-request del-header last-event-id",
+        Finding::Compressed { .. } => "remove text/event-stream from compression type",
+        Finding::Buffered { .. } | Finding::NoHeartbeat { .. } => "option http-no-delay",
+        Finding::IdleCut { .. } => "timeout server 60s, timeout client 60s (more than sse.heartbeat)",
+        Finding::Cut { .. } => "remove timeout tunnel, and whatever bounds an answer as a whole",
+        Finding::StreamsStayOpen { .. } => LEARNS_LATE,
+        Finding::NoHttp2 => "bind :443 ssl crt FILE alpn h2,http/1.1",
+        Finding::UntrustedProxy { .. } | Finding::NoTls | Finding::BodyRefused { .. } | Finding::OldVersion => {
+            return None;
         }
-        (Finding::Buffered { .. } | Finding::NoHeartbeat { .. }, Haproxy) => "option http-no-delay",
-        (Finding::Buffered { .. } | Finding::NoHeartbeat { .. }, Cloudflare) => "turn Response Buffering off",
-        (Finding::BodyRefused { bytes, .. }, Nginx) => return Some(format!("client_max_body_size {bytes};")),
-        (Finding::BodyRefused { bytes, .. }, Caddy) => {
-            return Some(format!("request_body {{ max_size {bytes} }}"));
-        }
-        (Finding::BodyRefused { bytes, .. }, Apache) => return Some(format!("LimitRequestBody {bytes}")),
-        (Finding::BodyRefused { .. }, Haproxy) => "remove the http-request deny that looks at the body's size",
-        (Finding::BodyRefused { .. }, Cloudflare) => "the largest body depends on the plan (100 MB and up)",
-        (Finding::IdleCut { .. }, Nginx) => "proxy_read_timeout 60s; (more than sse.heartbeat, 15 s by default)",
-        (Finding::IdleCut { .. }, Caddy) => "remove read_timeout from transport http, or raise it above sse.heartbeat",
-        (Finding::IdleCut { .. }, Apache) => "ProxyTimeout 60 (more than sse.heartbeat, 15 s by default)",
-        (Finding::IdleCut { .. }, Haproxy) => "timeout server 60s, timeout client 60s (more than sse.heartbeat)",
-        (Finding::IdleCut { .. }, Cloudflare) => "lower sse.heartbeat of stepcast below 100 s",
-        (Finding::Cut { .. }, Nginx) => "remove whatever bounds an answer as a whole, such as a second proxy's timeout",
-        (Finding::Cut { .. }, Caddy) => "remove write from servers { timeouts }, and stream_timeout from reverse_proxy",
-        (Finding::Cut { .. }, Apache) => "raise Timeout and ProxyTimeout",
-        (Finding::Cut { .. }, Haproxy) => "remove timeout tunnel, and whatever bounds an answer as a whole",
-        (Finding::Cut { .. }, Cloudflare) => return None,
-        (Finding::StreamsStayOpen { .. }, Nginx) => "proxy_ignore_client_abort off;",
-        (Finding::StreamsStayOpen { .. }, Caddy) => "remove flush_interval -1 from reverse_proxy",
-        (Finding::StreamsStayOpen { .. }, Haproxy) => "option abortonclose",
-        (Finding::StreamsStayOpen { .. }, Apache | Cloudflare) => return None,
-        (Finding::NoHttp2, Nginx) => "http2 on; (before 1.25: listen 443 ssl http2;)",
-        (Finding::NoHttp2, Caddy) => "add h2 to protocols in servers",
-        (Finding::NoHttp2, Apache) => "Protocols h2 http/1.1",
-        (Finding::NoHttp2, Haproxy) => "bind :443 ssl crt FILE alpn h2,http/1.1",
-        (Finding::NoHttp2, Cloudflare) => "turn HTTP/2 on (Speed, Protocol Optimization)",
-        (Finding::UntrustedProxy { .. } | Finding::NoTls, _) => return None,
-    };
-    Some(line.to_owned())
+    })
+}
+
+fn of_cloudflare(finding: &Finding) -> Option<&'static str> {
+    Some(match finding {
+        Finding::HostChanged { .. } => "remove the Origin Rule that rewrites the Host header",
+        Finding::NoForwardedFor => "remove the Transform Rule that removes visitor IP headers",
+        Finding::LastEventIdLost => "remove the Transform Rule that removes Last-Event-ID",
+        Finding::Compressed { .. } => "add a Compression Rule for /api/ with: Disable compression",
+        Finding::Buffered { .. } | Finding::NoHeartbeat { .. } => "turn Response Buffering off",
+        Finding::IdleCut { .. } => "lower sse.heartbeat of stepcast below 100 s",
+        Finding::NoHttp2 => "turn HTTP/2 on (Speed, Protocol Optimization)",
+        Finding::UntrustedProxy { .. }
+        | Finding::NoTls
+        | Finding::BodyRefused { .. }
+        | Finding::OldVersion
+        | Finding::ForgedForwardedFor
+        | Finding::Cut { .. }
+        | Finding::StreamsStayOpen { .. } => return None,
+    })
+}
+
+/// So many bytes of a body are to pass.
+fn of_body(bytes: u64, proxy: Proxy) -> String {
+    match proxy {
+        Proxy::Nginx => format!("client_max_body_size {bytes};"),
+        Proxy::Caddy => format!("request_body {{ max_size {bytes} }}"),
+        Proxy::Apache => format!("LimitRequestBody {bytes}"),
+        Proxy::Haproxy => "remove the http-request deny that looks at the body's size".to_owned(),
+        Proxy::Cloudflare => "the largest body depends on the plan (100 MB and up)".to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::advice::Proxy;
 use super::finding::Finding;
+use super::tls::Trust;
 use super::wire::{Answer, Caller, Head, Incoming, is_late};
 use crate::cli::follow::{Envelope, refusal};
 use crate::http::events::EventReader;
@@ -296,7 +297,12 @@ impl Examination {
     }
 
     fn unanswered(&self, error: &io::Error) -> String {
-        format!("{} does not answer: {error}", self.caller.server)
+        let server = &self.caller.server;
+        if is_late(error) {
+            return format!("{server} does not answer within {}", humantime::format_duration(self.caller.patience));
+        }
+        let advice = Trust::advice(error).map_or_else(String::new, |advice| format!("; {advice}"));
+        format!("{server} does not answer: {error}{advice}")
     }
 
     fn refused(&self, answer: &Answer) -> String {

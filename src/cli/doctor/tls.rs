@@ -16,8 +16,9 @@ mod with {
     use rustls::crypto::ring;
     use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, ServerName};
-    use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+    use rustls::{CertificateError, ClientConfig, ClientConnection, Error, RootCertStore, StreamOwned};
 
+    use crate::cli::doctor::PATIENCE;
     use crate::cli::doctor::wire::Wire;
     use crate::cli::follow::{ServerUrl, connect};
 
@@ -32,9 +33,13 @@ mod with {
             let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
             if let Some(path) = authority {
                 let wrong = |why: &dyn fmt::Display| format!("{}: {why}", path.display());
+                let usual = roots.len();
                 for certificate in CertificateDer::pem_file_iter(path).map_err(|error| wrong(&error))? {
                     let certificate = certificate.map_err(|error| wrong(&error))?;
                     roots.add(certificate).map_err(|error| wrong(&error))?;
+                }
+                if roots.len() == usual {
+                    return Err(wrong(&"the file has no certificate"));
                 }
             }
             Ok(Self(roots))
@@ -49,11 +54,27 @@ mod with {
         /// Would a browser get HTTP/2?
         pub(in crate::cli::doctor) fn has_http2(&self, server: &ServerUrl) -> io::Result<bool> {
             let mut socket = connect(&server.host_and_port())?;
+            socket.set_read_timeout(Some(PATIENCE))?;
             let mut connection = self.connection(server, &OF_BROWSERS)?;
             while connection.is_handshaking() {
                 connection.complete_io(&mut socket)?;
             }
             Ok(connection.alpn_protocol() == Some(b"h2"))
+        }
+
+        /// What to do about a failed handshake, if that is known.
+        pub(in crate::cli::doctor) fn advice(error: &io::Error) -> Option<&'static str> {
+            match error.get_ref()?.downcast_ref()? {
+                Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+                    Some("name the certificate of the authority that signed the server's: --ca FILE")
+                }
+                Error::InvalidCertificate(CertificateError::Other(_)) => Some(
+                    "a self-signed certificate must not be one of an authority (openssl req -x509: \
+                     -addext basicConstraints=critical,CA:FALSE)",
+                ),
+                Error::InvalidMessage(_) => Some("does the server speak TLS at this port? try http://"),
+                _ => None,
+            }
         }
 
         fn connection(&self, server: &ServerUrl, protocols: &[&[u8]]) -> io::Result<ClientConnection> {
@@ -97,6 +118,10 @@ mod without {
 
         pub(in crate::cli::doctor) fn has_http2(&self, _: &ServerUrl) -> io::Result<bool> {
             Err(unsupported())
+        }
+
+        pub(in crate::cli::doctor) fn advice(_: &io::Error) -> Option<&'static str> {
+            None
         }
     }
 

@@ -92,6 +92,8 @@ impl Caller {
     pub(super) fn open(&self, method: &str, path: &str, more: &[(&str, &str)], body: &[u8]) -> io::Result<Incoming> {
         let socket = connect(&self.server.host_and_port())?;
         socket.set_write_timeout(Some(self.patience))?;
+        // A TLS handshake reads, too.
+        socket.set_read_timeout(Some(self.patience))?;
         let wire: Box<dyn Wire> = match self.server.is_secure {
             true => self.trust.wrap(&self.server, socket.try_clone()?)?,
             false => Box::new(socket.try_clone()?),
@@ -99,6 +101,11 @@ impl Caller {
         let mut timed = Timed { wire, socket, deadline: Instant::now() + self.patience };
         // A proxy that takes no more of a body says why before it closes.
         let sent = timed.wire.write_all(&self.request(method, path, more, body)).and_then(|()| timed.wire.flush());
+        if let Err(error) = sent.as_ref()
+            && is_late(error)
+        {
+            return Err(ErrorKind::TimedOut.into());
+        }
         // A large body may take longer to send than an answer may take to come.
         timed.deadline = Instant::now() + self.patience;
         let mut wire = BufReader::new(timed);

@@ -25,7 +25,7 @@ const RETRY: Duration = Duration::from_secs(2);
 /// The largest event, in bytes: several times the largest message that a server makes. A larger one ends the connection.
 const EVENT_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// So many heartbeats may be missed before a stream counts as dead.
+/// How many heartbeats may be missed before a stream counts as dead.
 const HEARTBEATS_MISSED_MAX: u32 = 3;
 
 /// What to follow.
@@ -73,7 +73,7 @@ impl Follower {
     /// Waits for what comes next.
     ///
     /// # Errors
-    /// Where trying again would be in vain.
+    /// If another attempt can't succeed.
     pub(super) fn next(&mut self) -> Result<Said, CommandError> {
         loop {
             if let Some(wait) = self.wait.take() {
@@ -221,7 +221,7 @@ pub(super) struct Envelope<'a> {
 }
 
 impl<'a> Envelope<'a> {
-    /// Nothing where it is no message.
+    /// None if it is no message.
     pub(super) fn read(message: &'a str) -> Option<Self> {
         serde_json::from_str(message).ok()
     }

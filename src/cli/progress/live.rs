@@ -37,7 +37,7 @@ pub(super) struct Live {
     above: Above,
     overall: ProgressBar,
     palette: Palette,
-    /// Tells this run from others on the same terminal, with a space behind it; empty where there are none.
+    /// Tells this run from others on the same terminal, with a space after it; empty where there are none.
     label: String,
     /// Steps that run or wait for a retry.
     active: BTreeMap<StepId, Active>,

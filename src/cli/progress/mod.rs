@@ -104,7 +104,7 @@ impl Progress {
     /// Ends the display with a summary.
     ///
     /// # Errors
-    /// Where something, now or before, could not be written.
+    /// If something, now or before, could not be written.
     pub fn finish(mut self) -> io::Result<()> {
         self.hold(false);
         match self.view {

@@ -13,7 +13,7 @@ use crate::text::{clock, described, output_line, progress_line};
 /// Writes events as lines.
 pub(super) struct Plain {
     output: Box<dyn Write + Send>,
-    /// Tells this run from others in the same output, with a space behind it; empty where there are none.
+    /// Tells this run from others in the same output, with a space after it; empty where there are none.
     label: String,
     started: Option<Timestamp>,
     /// Unfinished lines of running steps.

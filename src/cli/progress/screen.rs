@@ -10,7 +10,7 @@ use super::plain::Plain;
 use super::{Progress, View};
 use crate::text::{one_line, shortened};
 
-/// The longest line that is said beside the runs, in characters.
+/// The longest line printed besides the runs, in characters.
 const SAID_CHARS_MAX: usize = 1000;
 
 /// A terminal, or a file or pipe.
@@ -61,7 +61,7 @@ impl Screen {
     /// Says something beside the runs, on one line.
     ///
     /// # Errors
-    /// Where it could not be written.
+    /// If it could not be written.
     pub fn say(&self, text: &str) -> io::Result<()> {
         let text = one_line(text);
         let text = shortened(&text, SAID_CHARS_MAX);

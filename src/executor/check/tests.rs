@@ -157,7 +157,7 @@ fn what_a_step_is_made_for_is_checked_with_the_names_that_its_inputs_may_use() {
     for (fields, expected) in [
         (json!({"forEach": 7}), "steps[2].forEach: must be an expression or an array, not a number"),
         (json!({"forEach": "  "}), "steps[2].forEach: must not be empty"),
-        (json!({"forEach": vec![0; 1001]}), "steps[2].forEach: too many items: 1001 (limit 1000)"),
+        (json!({"forEach": vec![0; 1001]}), "steps[2].forEach: too many items: 1001 (limit 1000, not configurable)"),
         (
             json!({"forEach": "steps.a.output", "as": "a-b"}),
             "steps[2].as: must start with a letter and contain only letters, digits and _",

@@ -23,7 +23,7 @@ const ITEMS_WAIT_NOT: &str = "an approval can't be used with forEach; use a sepa
 const HANDLERS_WAIT_NOT: &str = "an approval can't be used in a handler";
 
 impl Run {
-    /// An attempt asks for a decision. Items are many, and each of them would have to be asked by a name of its own.
+    /// An attempt asks for a decision. An item can't ask: decisions name steps.
     pub(super) fn ask(
         &mut self,
         unit: Unit,
@@ -46,7 +46,7 @@ impl Run {
         self.say(step, attempt, StepUpdate::Waiting { message: approval.message.clone(), approval }, now, out);
     }
 
-    /// The step asked before a restart: it goes on waiting, until when it was told to.
+    /// The step asked before a restart: it continues to wait until its expiry.
     pub(super) fn waiting_phase(&self, step: usize, now: Now) -> Phase {
         let state = &self.state.steps[step];
         let until = state.approval.as_ref().and_then(|approval| approval.expires_at);
@@ -105,7 +105,7 @@ impl Run {
         out: &mut Effects,
     ) -> Result<Value, SteeringError> {
         let step = self.state.position(&decide.step).ok_or(SteeringError::UnknownStep)?;
-        // What is late is late, though nobody has looked at the clock since.
+        // A decision after the expiry is too late, even if the clock was not checked since.
         if let Some(&Phase::Waiting { expiry, timeout }) = self.live.get(&self.unit(step)).map(|live| &live.phase) {
             self.wait_is_over(self.unit(step), (expiry, timeout), now, out);
         }
@@ -124,7 +124,7 @@ impl Run {
         Ok(answer)
     }
 
-    /// What a step asks just now.
+    /// The current question of a step.
     fn question(&self, step: usize) -> Result<Box<Approval>, SteeringError> {
         let state = &self.state.steps[step];
         let is_asked = matches!(self.live.get(&self.unit(step)).map(|live| &live.phase), Some(Phase::Waiting { .. }));

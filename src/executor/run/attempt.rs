@@ -191,8 +191,8 @@ impl Run {
         self.set_deadline(unit);
     }
 
-    /// An attempt has not ended that was asked to: the step goes on without it, but begins no other beside it where its
-    /// tool must not run twice.
+    /// A cancelled attempt has not ended: the step continues without it, but starts no other attempt if the tool must
+    /// not run twice.
     fn abandon(&mut self, unit: Unit, why: Leave, now: Now, out: &mut Effects) {
         let step = self.index(unit);
         let may_run_twice = self.context.registry.tool(&self.plan.steps[step].tool).is_none_or(|tool| tool.rerun());
@@ -216,8 +216,8 @@ impl Run {
         }
     }
 
-    /// A worker has returned from an attempt that was asked to end. Where that was for its cost, and it has come to its end
-    /// all the same, its output is what was paid for.
+    /// A worker has returned from a cancelled attempt. If it was cancelled for its cost but has completed, its output
+    /// is kept, because it was paid for.
     fn leave_with(
         &mut self,
         unit: Unit,

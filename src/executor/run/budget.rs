@@ -10,11 +10,11 @@ use super::step::{Live, Phase};
 use super::{Course, Effects, Run, Unit};
 use crate::model::{Budget, Deadline, Now, Reached, Usage};
 
-/// How long the attempt may go on that has told of the end of its run's budget. What ends an answer follows within a round
-/// trip; one that goes on costs so much more at most.
+/// How long an attempt may continue after its report used up the budget. The end of an answer follows within a round
+/// trip; a longer answer costs only this much more.
 const FINISH_WITHIN: Duration = Duration::from_secs(2);
 
-/// Whose budget is used up.
+/// The budget that is used up.
 #[derive(Debug, Clone, Copy)]
 enum Whose<'a> {
     Plan,
@@ -48,8 +48,8 @@ impl Run {
         !self.is_ended() && self.handling.is_none() && self.has_used_up()
     }
 
-    /// The run is about to end for what this attempt has told. What it used is mostly told last: its answer may have come
-    /// whole, and lacks nothing but its end.
+    /// The report of this attempt ends the run. Usage is mostly reported last, so its answer may be complete except for
+    /// its end.
     fn let_finish(&mut self, unit: Unit, now: Now) {
         if matches!(self.course, Course::Aborting(_)) {
             return;
@@ -72,7 +72,7 @@ impl Run {
         self.reached().is_some()
     }
 
-    /// What a run says of itself that ends so. A crash may have forgotten what was used in the end.
+    /// The error of a run that ends this way. A crash may have lost the last usage.
     pub(super) fn budget_sentence(&self) -> String {
         match self.reached() {
             Some((Whose::Plan, reached)) => format!("the run has used {reached} (the plan's budget)"),
@@ -94,7 +94,7 @@ impl Run {
         })
     }
 
-    /// What all attempts have used by now, or those at one tool.
+    /// The usage of all attempts so far, or of those at one tool.
     fn used(&self, tool: Option<&str>) -> Usage {
         let is_meant = |of: &str| tool.is_none_or(|tool| tool == of);
         let ended = self.state.steps.iter().filter(|step| is_meant(&step.tool));

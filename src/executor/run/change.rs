@@ -36,12 +36,12 @@ impl StepNumbers {
         self.numbers[step]
     }
 
-    /// None where the step is gone.
+    /// None if the step is gone.
     pub fn step(&self, number: usize) -> Option<usize> {
         self.steps.get(number).copied().flatten()
     }
 
-    /// The steps stand elsewhere: by step before it which that is now, and how many there are.
+    /// Applies a change of the plan: `now` has the new index of each step, `steps` is their new number.
     fn change(&mut self, now: &[Option<usize>], steps: usize) {
         let before = std::mem::replace(&mut self.numbers, vec![usize::MAX; steps]);
         self.steps.fill(None);
@@ -80,7 +80,7 @@ impl Run {
             "stepCount": plan.step_count(), "totalLevels": plan.levels.len()}))
     }
 
-    /// A step has completed whose tool may plan: the change that its output has, checked. None where it has none, or none
+    /// A step has completed whose tool may plan: the change that its output has, checked. None if it has none, or none
     /// but of what stays as others have left it.
     ///
     /// # Errors
@@ -104,7 +104,7 @@ impl Run {
         Ok(Some(change))
     }
 
-    /// Makes the change of a step that has completed just now: the records from `mark` on say so.
+    /// Makes the change that a step returned which has just completed: the records from `mark` on report it.
     pub(super) fn change_by_step(
         &mut self,
         change: &PlanChange,
@@ -173,7 +173,7 @@ impl Run {
         has_started.then(|| self.plan.steps[step].level)
     }
 
-    /// Was a level told to be over?
+    /// Was the completion of a level reported?
     fn has_completed(&self, level: usize) -> bool {
         match (&self.eager, self.plan.levels.get(level)) {
             (_, None) => false,
@@ -222,7 +222,7 @@ impl Run {
         }
     }
 
-    /// Puts what is known of the steps of the plan before where they stand now. The state has them already.
+    /// Moves what is known about the steps to their new indexes. The state has them already.
     fn move_steps(&mut self, before: &Plan) {
         let plan = self.plan.clone();
         let indexes: HashMap<&StepId, usize> = plan.steps.iter().enumerate().map(|(at, step)| (&step.id, at)).collect();
@@ -251,7 +251,7 @@ impl Run {
         self.suspects = self.ranked_anew(&self.suspects);
     }
 
-    /// Of what waits for a worker that whose step has begun, with its new rank.
+    /// The waiting units whose steps have begun, with their new ranks.
     fn ranked_anew(&self, waiting: &BTreeSet<(usize, Unit)>) -> BTreeSet<(usize, Unit)> {
         let has_begun = |unit: Unit| {
             let step = self.numbers.step(unit.step as usize);
@@ -276,12 +276,12 @@ impl Run {
             }
         }
         if is_eager {
-            // What a level still waited for may be gone.
+            // The steps that a level still waited for may be gone.
             self.close_what_is_over(now, out);
         }
     }
 
-    /// What was said since `mark` is kept together with the plan that came of it.
+    /// Stores the new plan together with the records since `mark`.
     fn keep_plan(&mut self, change: &PlanChange, mark: usize, out: &mut Effects) {
         let mut events = Vec::new();
         let mut others = Vec::new();
@@ -313,7 +313,7 @@ impl Run {
 }
 
 impl Run {
-    /// What is kept of the run that this one goes on from, as JSON: written once, for it may be large.
+    /// What is stored of the run that this one continues from, as JSON. It is written once, because it may be large.
     fn retry_of_text(&mut self) -> Option<Arc<str>> {
         let retry_of = self.plan.retry_of.as_ref()?;
         if self.retry_of_text.is_none() {
@@ -334,7 +334,7 @@ fn why(error: &SteeringError) -> String {
         }
         SteeringError::RunEnding => "the run is ending".to_owned(),
         SteeringError::TooManyChanges { limit } => {
-            format!("the plan was changed too many times (limit {limit}, fixed)")
+            format!("the plan was changed too many times (limit {limit}, not configurable)")
         }
         SteeringError::StaleRevision { current } => format!("the plan is now at revision {current}"),
         _ => "the change can't be made now".to_owned(),

@@ -18,28 +18,28 @@ const ITEMS_RUN_NOTHING: &str = "a stored plan can't be run with forEach; use a 
 /// How soon an attempt may be made again where there was no room for the child.
 pub const NO_ROOM_WAIT: Duration = Duration::from_secs(5);
 
-/// What is wanted of a child.
+/// A wish for a child.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ChildWish {
-    /// That it begins, unless it has.
+    /// Start it, unless it has begun.
     Begin(Box<ChildCall>),
-    /// That it ends.
+    /// Cancel it.
     Cancel(ProjectId, RunId),
-    /// Nothing of what was wanted before, and is not done: the runs that wanted it were let go.
+    /// Forget all earlier wishes that are not carried out: the runs that had them were dropped.
     Forget,
 }
 
-/// What came of a child.
+/// The result of a child.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChildEnd {
     /// What its step gets.
     pub result: Result<Value, AttemptError>,
-    /// What it has used of language models, with its own children.
+    /// Its use of language models, including its own children.
     pub usage: Option<Box<Usage>>,
 }
 
 impl ChildEnd {
-    /// Of one that never began.
+    /// The result of a child that never began.
     pub fn never_began(error: AttemptError) -> Self {
         Self { result: Err(error), usage: None }
     }
@@ -52,9 +52,9 @@ pub struct ChildCall {
     pub project: ProjectId,
     /// The child's id.
     pub run: RunId,
-    /// Who wants it.
+    /// The step that starts it.
     pub parent: Parent,
-    /// The stored plan that it is to be made of.
+    /// The stored plan that it runs.
     pub plan: PlanName,
     /// Laid over the stored inputs.
     pub inputs: Map<String, Value>,
@@ -88,8 +88,8 @@ impl Run {
         self.set_phase(unit, Phase::Joining { run, timeout });
     }
 
-    /// A child has ended, or never was. What it has used its step has used, and tells with the end of the attempt: once,
-    /// for whatever a crash forgets of that is told again by the next attempt, which is joined to the same child.
+    /// A child has ended, or never began. Its usage counts for its step, which reports it with the end of the attempt.
+    /// It is reported once: after a crash the next attempt, which joins the same child, reports it again.
     pub fn child_ended(&mut self, child: &RunId, end: ChildEnd, now: Now, out: &mut Effects) {
         let waits = |phase: &Phase| matches!(phase, Phase::Joining { run, .. } if run == child);
         let unit = self.live.iter().find(|(_, live)| waits(&live.phase)).map(|(unit, _)| *unit);
@@ -117,7 +117,7 @@ impl Run {
                 // The last of its children has ended, for the step has its output; unless an attempt completed without the
                 // child that an interrupted one had asked for.
                 StepStatus::Completed => state.interruptions > 0,
-                // It begins again, or ends with that one given up.
+                // It begins again, or ends with its child cancelled.
                 StepStatus::Running => false,
                 status => status.is_ended() || status == StepStatus::Waiting,
             };
@@ -128,13 +128,13 @@ impl Run {
         }
     }
 
-    /// An attempt is over that makes up for one that was interrupted, or was to. Where it did not come to ask for the child of that one,
-    /// nobody will.
+    /// An attempt that replaces an interrupted one is over, or will not begin. If it has not joined the child of the
+    /// interrupted attempt, nobody will: cancels that child.
     pub(super) fn give_interrupted_child_up(&self, unit: Unit, out: &mut Effects) {
         let (step, standing) = (&self.plan.steps[self.index(unit)], self.standing(unit));
         let phase = self.live.get(&unit).map(|live| &live.phase);
         let is_joining = matches!(phase, Some(Phase::Joining { .. }));
-        // Of one that was interrupted, and has not begun again since.
+        // The attempt was interrupted, and has not begun again.
         let is_to_begin = standing.status == StepStatus::Running && matches!(phase, Some(Phase::Queued));
         let runs_plans = self.context.registry.tool(&step.tool).is_some_and(|tool| tool.runs_plans());
         let was_interrupted = standing.interruptions > 0 || is_to_begin;
@@ -143,7 +143,7 @@ impl Run {
         }
     }
 
-    /// What a child of a step knows of this run.
+    /// What a child of a step knows about this run.
     pub(super) fn as_parent(&self, step: &StepId) -> Parent {
         let depth = self.plan.parent.as_ref().map_or(0, |parent| parent.depth) + 1;
         Parent { run_id: self.state.run_id.clone(), step_id: step.clone(), depth }
@@ -164,7 +164,7 @@ impl Run {
     }
 }
 
-/// 128 bits of what names the child, so that they are the same wherever it is named.
+/// The id of a child: a hash of 128 bits, so that it is the same wherever it is computed.
 pub(super) fn child_id(project: &ProjectId, parent: &Parent, failures: u32) -> RunId {
     let Parent { run_id, step_id, .. } = parent;
     let text = format!("child {failures} of step {step_id} of run {run_id} in {project}");

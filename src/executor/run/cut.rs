@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::model::{RunState, StepId};
 
-/// What the outputs in `workflow_completed` may weigh together, in bytes of their text or JSON. With the keys of the
+/// The largest size of all outputs in `workflow_completed`, in bytes of their text or JSON. With the keys of the
 /// largest plan (10,000 ids of 128 bytes) the message stays under 2.5 MiB.
 pub(super) const RUN_OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use super::{Course, Effects, Run};
 use crate::model::{Now, Plan, Scheduling, StepStatus};
 
-/// What such a run knows of its steps beside their messages.
+/// What an eager run knows about its steps besides their messages.
 #[derive(Debug)]
 pub(super) struct Eager {
     /// By step: those that depend on it.
@@ -19,7 +19,7 @@ pub(super) struct Eager {
 }
 
 impl Eager {
-    /// Of a run of `plan` in which no step has ended; none where the plan goes level by level.
+    /// The state of a run of `plan` in which no step has ended; none if the plan runs level by level.
     pub fn of(plan: &Plan) -> Option<Self> {
         if plan.scheduling != Scheduling::Eager {
             return None;
@@ -32,7 +32,7 @@ impl Eager {
         Some(Self { dependents, unmet, ended: VecDeque::new() })
     }
 
-    /// Steps that have ended and were not looked at, by where they stand now.
+    /// Steps that have ended and were not handled, by their new indexes.
     pub fn into_ended(self, now: &[Option<usize>]) -> VecDeque<usize> {
         self.ended.into_iter().filter_map(|step| now[step]).collect()
     }

@@ -32,7 +32,7 @@ impl Abort {
         Cause { kind, step_id: None }
     }
 
-    /// What a step was told to have ended for, where that is an end of the run before its steps.
+    /// The reason for which a step was ended, if that was an early end of the run.
     pub(super) fn of_cause(cause: CauseKind) -> Option<Self> {
         match cause {
             CauseKind::Cancelled => Some(Self::Cancelled),
@@ -61,7 +61,7 @@ impl Run {
                 self.finish_nothing(now, out);
                 self.cancel_while_aborting(before);
             }
-            // One that was to end before it began has nothing else that would end it.
+            // A run that was cancelled before it began has nothing else that would end it.
             return self.advance(now, out);
         }
         if abort == Abort::Cancelled && !self.is_end_told() {
@@ -72,13 +72,13 @@ impl Run {
         self.advance(now, out);
     }
 
-    /// Was anyone told why the run ends? What nobody was told of may be another end yet: a cancel counts until then. It is
-    /// the same after a restart, which knows of a cancel that it was asked for, but not when.
+    /// Was the reason of the end reported? Until then a cancel may still replace it. This is the same after a restart,
+    /// which knows that a cancel was requested, but not when.
     fn is_end_told(&self) -> bool {
         self.state.outcome.is_some() || self.state.ending.is_some()
     }
 
-    /// A cancel of a run that is about to end for something else. Where that was told it stays so, and no handler begins.
+    /// Cancels a run that is ending for another reason. If that reason was reported, it stays, and no handler begins.
     fn cancel_while_aborting(&mut self, before: Abort) {
         if self.handling.is_some() || before == Abort::Cancelled {
             return;
@@ -210,7 +210,7 @@ impl Run {
         let in_order = self.plan.levels.iter().flatten().map(|&step| &self.state.steps[step]);
         let mut fatal = in_order.filter(|step| step.status == StepStatus::Failed && !step.continued);
         let first = fatal.clone().next();
-        // A failure of its own is the reason before an interruption is.
+        // A real failure takes precedence over an interruption as the reason.
         let is_interrupted = |step: &StepState| step.error.as_ref().is_some_and(|error| error.starts_with(INTERRUPTED));
         let of_its_own = fatal.find(|step| !is_interrupted(step));
         let reason = if of_its_own.is_some() { EndReason::StepFailed } else { EndReason::Interrupted };

@@ -12,7 +12,7 @@ use crate::model::{Cause, CauseKind, Deadline, HandlerKind, Now, RunOutcome, Run
 #[derive(Debug)]
 pub(super) struct Handling {
     pub outcome: RunOutcome,
-    /// When handlers that have not ended by then are given up.
+    /// When the handlers that have not ended are cancelled.
     pub until: Deadline,
 }
 

@@ -21,7 +21,7 @@ use crate::model::{
 /// How soon after one message about its items a step may send the next: four a second at most.
 const TELL_PACE: Duration = Duration::from_millis(250);
 
-/// What a run knows of the items of a step that runs.
+/// What a run knows about the items of a running step.
 #[derive(Debug)]
 pub(super) struct Each {
     values: Vec<Arc<Value>>,
@@ -35,7 +35,7 @@ pub(super) struct Each {
     queued: usize,
     /// None begins any more: one has failed.
     is_stopped: bool,
-    /// What was said of the counts last, and when.
+    /// The counts that were reported last, and when.
     told: ItemCounts,
     told_at: Duration,
 }
@@ -84,7 +84,7 @@ impl Each {
         let ItemCounts { done, failed: count, total, .. } = self.counts;
         let counts = format!("{count} of {total} items failed, {done} completed");
         match first {
-            // The run is told as interrupted where nothing else is wrong with it.
+            // The step counts as interrupted if nothing else is wrong with it.
             Some(first) if failed.all(|item| error(item).starts_with(INTERRUPTED)) => {
                 format!("{} (item {}; {counts})", error(first), first.item)
             }
@@ -155,7 +155,7 @@ impl Run {
         }
     }
 
-    /// What the items of a step have used that it had told nobody when the process ended: it tells it with its next message.
+    /// The usage of items that was not reported when the process ended: the step reports it with its next message.
     fn untold_usage(&self, step: usize, kept: &[ItemState]) -> Option<Box<Usage>> {
         let mut used = None;
         kept.iter().filter_map(|item| item.usage.as_deref()).for_each(|usage| Usage::add_to(&mut used, usage));
@@ -183,7 +183,7 @@ impl Run {
         unit.item.map_or_else(|| id.clone(), |item| id.of_item(item))
     }
 
-    /// What the expressions of an item's inputs may name besides.
+    /// Adds the values that only the inputs of an item may name.
     pub(super) fn with_item(&self, scope: Scope, unit: Unit) -> Scope {
         let step = &self.plan.steps[self.index(unit)];
         let each = self.each.get(&unit.step).zip(step.for_each.as_ref());

@@ -18,16 +18,16 @@ use super::step::{Live, Phase, Stopwatch};
 use super::{Context, Course, Effects, INTERRUPTED, NewRun, Run, Unit};
 use crate::model::{Deadline, ItemState, Now, OnFailure, RunState, StepId, StepStatus, Told};
 
-/// A run of which the log holds messages.
+/// A run with messages in the log.
 pub struct ResumedRun {
-    /// What it was started with.
+    /// The run as it was started.
     pub new: NewRun,
     /// The fold of its messages.
     pub state: RunState,
     /// The whole outputs of the steps whose messages hold only the beginning. A template that names one which is
     /// missing here finds it undefined.
     pub whole_outputs: HashMap<StepId, Arc<Value>>,
-    /// What is kept of the items of steps that go on; their whole outputs are with the others, under `id[3]`.
+    /// What is stored of the items of steps that continue. Their whole outputs are with those of steps, under `id[3]`.
     pub items: HashMap<StepId, Vec<ItemState>>,
     /// Someone had asked for its end.
     pub cancelled: bool,
@@ -57,7 +57,7 @@ impl Run {
         run
     }
 
-    /// What the process before had learnt of the durations of its steps.
+    /// Notes the durations of steps that the previous process has measured.
     fn note_durations(&self) {
         for (step, state) in self.plan.steps.iter().zip(&self.state.steps) {
             if let Some(duration) = state.duration.filter(|_| state.status == StepStatus::Completed && !state.reused) {
@@ -66,9 +66,9 @@ impl Run {
         }
     }
 
-    /// Where it was heading. Its end may have been begun and not said in full: then what was told of it stays so. An end
-    /// that was not told is what it would have been for the process before: of a run with nothing left to wait for that is
-    /// what its steps have come to, however late it is by now.
+    /// The course of the run. If its end was partly reported, it stays so. An end that was not reported is decided as
+    /// the previous process would have: a run with nothing left to wait for ends as its steps have ended, even if its
+    /// timeout has passed by now.
     fn course_so_far(&self, cancelled: bool, now: Now) -> Course {
         if let Some(cause) = self.state.ending {
             return Abort::of_cause(cause).map_or(Course::Stopping, Course::Aborting);
@@ -105,7 +105,7 @@ impl Run {
         }
     }
 
-    /// What is open goes on from where it was, and what waits for nothing is ready.
+    /// Open steps continue where they were, and steps that wait for nothing become ready.
     pub(super) fn reopen(&mut self, now: Now, out: &mut Effects) {
         self.give_orphans_up(out);
         if self.handling.is_some() {

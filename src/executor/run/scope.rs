@@ -23,8 +23,8 @@ impl Run {
         false
     }
 
-    /// What the step's expressions may name: the outputs that it [references](crate::model::Step::references) alone. For
-    /// a handler those that are not there are null.
+    /// The values that the step's expressions may name: only the outputs that it
+    /// [references](crate::model::Step::references). For a handler, missing outputs are null.
     pub(super) fn scope(&self, step: usize) -> Scope {
         let scope = Scope::of_run(&self.project, &self.state.run_id, self.inputs.clone());
         let handling = self.handling.as_ref().filter(|_| self.plan.steps[step].handler.is_some());

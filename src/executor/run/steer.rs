@@ -5,7 +5,7 @@ use super::{Effects, Run};
 use crate::model::{Now, Record, Steer, Steering, SteeringError, Verdict};
 
 impl Run {
-    /// Someone wants something. What comes of it is said before anything that follows from it.
+    /// Carries out a wish. The verdict is reported before anything that follows from it.
     pub fn steer(&mut self, steer: Steer, now: Now, out: &mut Effects) {
         let answer = match &steer.what {
             _ if self.is_ended() => Err(SteeringError::RunEnded),
@@ -14,7 +14,7 @@ impl Run {
         };
         let (project, run) = (self.project.clone(), self.state.run_id.clone());
         out.records.push(Record::Verdict { project, run, verdict: Box::new(Verdict { id: steer.id, answer }) });
-        // One that waits in the queue, before its first message or after a restart, goes nowhere before it is started.
+        // A queued run, before its first message or after a restart, does nothing before it is started.
         if self.is_going {
             self.advance(now, out);
         }

@@ -18,9 +18,9 @@ pub(super) struct Live {
     pub output: Joiner,
     /// Bytes of what its attempt said so far, up to the limit of what is kept.
     pub said: usize,
-    /// What its attempt has told that it has used so far.
+    /// The usage that its attempt has reported so far.
     pub usage: Option<Box<Usage>>,
-    /// What was decided, until it is told.
+    /// The decision, until it is reported.
     pub decision: Option<Box<Decision>>,
     pub phase: Phase,
     /// Its entry among the run's deadlines.
@@ -37,7 +37,8 @@ impl Live {
         (self.said, self.usage) = (0, None);
     }
 
-    /// What is kept of `bytes`, where of all that the attempt says `max` bytes are. Where that ends, the text says so.
+    /// The part of `bytes` that is stored if an attempt may store `max` bytes in all. A cut text ends with a note that
+    /// says so.
     pub fn keep(&mut self, mut bytes: Vec<u8>, max: usize) -> Option<Vec<u8>> {
         let room = max.checked_sub(self.said)?;
         self.said += bytes.len();
@@ -54,7 +55,7 @@ impl Live {
     }
 }
 
-/// What a live step does.
+/// The phase of a live step.
 #[derive(Debug)]
 pub(super) enum Phase {
     /// Waits for a worker, not for the first time. May go on to `Calling`.
@@ -72,7 +73,7 @@ pub(super) enum Phase {
     Waiting { expiry: Option<Deadline>, timeout: Option<TimeLimit> },
     /// A delay that an attempt began is over at `until`. Ends, or after a timeout goes on to `Retrying`.
     Delaying { until: Deadline, end: DelayEnd },
-    /// The attempt has begun a run of its own, and waits for its end; or until its time is over. Ends, or goes on to
+    /// The attempt has started a child run and waits for its end, or for its own timeout. It ends, or continues with
     /// `Retrying`.
     Joining { run: RunId, timeout: Option<TimeLimit> },
     /// Its attempt failed; the next is due at `until`. Goes on to `Queued`.
@@ -98,7 +99,7 @@ impl Phase {
     }
 }
 
-/// What a delay comes to. Known when it begins: either it is longer than what the attempt may take, or not.
+/// The end of a delay. It is known when the delay begins: the delay is longer than the attempt may take, or not.
 #[derive(Debug)]
 pub(super) enum DelayEnd {
     /// The step is done, with this output.
@@ -129,7 +130,7 @@ impl TimeLimit {
         Self { ends: Some(Deadline::after(limit.lasts, now)), limit }
     }
 
-    /// It stands still until the attempt begins.
+    /// A timeout that does not run until the attempt begins.
     pub fn not_begun(limit: Timeout) -> Self {
         Self { ends: None, limit }
     }
@@ -149,7 +150,7 @@ impl Stopwatch {
         Self { since: now.mono, before: Duration::ZERO }
     }
 
-    /// One that was started at `at`, as far as the wall clock can tell.
+    /// A stopwatch that was started at `at`, by the wall clock.
     pub fn resume(at: Option<Timestamp>, now: Now) -> Self {
         let ms = at.map_or(0, |at| now.wall.millis_since(at));
         Self { since: now.mono, before: Duration::from_millis(ms) }

@@ -4,13 +4,13 @@ use std::cmp::Reverse;
 
 use crate::model::{ItemState, Plan, Scheduling, Step, StepState, StepStatus, Timestamp, Told};
 
-/// A piece of work that workers make attempts at: a step, or one item of a step that has several. It names the same work
-/// for as long as the run lasts, wherever the step stands in the plan.
+/// A piece of work that workers make attempts at: a step, or one item of a step that has several. It names the same
+/// work for the whole run, even if the plan changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Unit {
     /// The step's number in its run.
     pub step: u32,
-    /// The item, counted from 0; none where the step is one piece.
+    /// The item, counted from 0; none if the step is one piece.
     pub item: Option<u32>,
 }
 
@@ -103,8 +103,8 @@ fn longest_chains(plan: &Plan, expected: impl Fn(&Step) -> Option<u64>) -> Vec<u
     chains
 }
 
-/// What a step is taken to last of which nothing is known: the average of the others; 1 where there are none, so that the
-/// chain of more steps is the longer one.
+/// The estimate for a step without a known duration: the average of the others; 1 if there are none, so that the chain
+/// with more steps is the longer one.
 fn usual_estimate(known: &[Option<u64>]) -> u64 {
     let known = || known.iter().flatten().copied();
     let sum = known().fold(0, u64::saturating_add);

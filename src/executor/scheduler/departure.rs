@@ -19,7 +19,7 @@ const GIVE_UP_AFTER: Duration = Duration::from_millis(1500);
 
 /// See the top of this file.
 pub(super) struct Departure {
-    /// What is waited for.
+    /// The calls that are awaited.
     calls: HashSet<CallId>,
     tokens: Vec<CancelToken>,
     phase: Phase,
@@ -67,7 +67,7 @@ impl Scheduler {
         }
     }
 
-    /// Is a worker waited for that has an attempt at a step of a run that was let go?
+    /// Does a worker still run an attempt of a dropped run?
     pub fn is_letting_go(&self) -> bool {
         self.departure.is_some()
     }
@@ -79,7 +79,7 @@ impl Scheduler {
         }
     }
 
-    /// No worker was given this job of a run that was let go.
+    /// This job of a dropped run was not given to a worker.
     pub fn forget_call(&mut self, call: CallId) {
         self.calls.remove(&call);
         self.note_back(call);

@@ -15,7 +15,7 @@ use crate::model::{Now, ProjectId, RunId, RunStatus, Timestamp};
 /// By what a run is known.
 type Name = (ProjectId, RunId);
 
-/// A project's group of runs that must not run beside each other.
+/// A concurrency group of a project.
 type Group = (ProjectId, Arc<str>);
 
 /// See the [module](self).

@@ -30,7 +30,7 @@ pub enum Command {
         project: ProjectId,
         /// The run.
         run: RunId,
-        /// What is wanted.
+        /// The request.
         steer: Box<Steer>,
     },
     /// A child of a run has ended, or never was. Nothing happens where nobody waits for it.

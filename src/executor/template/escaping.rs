@@ -24,7 +24,7 @@ impl Escaping {
     /// A value's text as it may stand here.
     ///
     /// # Errors
-    /// Where it may not.
+    /// If it may not.
     pub(super) fn fit(self, text: &str) -> Result<Cow<'_, str>, &'static str> {
         match self {
             Self::Url => Ok(utf8_percent_encode(text, &URL_ENCODED).into()),

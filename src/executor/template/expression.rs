@@ -74,7 +74,7 @@ impl<'a> Parsed<'a> {
     /// Reads an expression.
     ///
     /// # Errors
-    /// Where a string is not closed, or the expression is too long or empty.
+    /// If a string is not closed, or the expression is too long or empty.
     pub fn read(text: &'a str) -> Result<Self, Cow<'static, str>> {
         let lexemes = lexemes(text)?;
         if lexemes.is_empty() {
@@ -389,7 +389,7 @@ fn lexemes(text: &str) -> Result<Vec<Lexeme<'_>>, Cow<'static, str>> {
             continue;
         }
         if lexemes.len() == LEXEMES_MAX {
-            return Err(format!("the expression has more than {LEXEMES_MAX} tokens").into());
+            return Err(format!("the expression has too many tokens (limit {LEXEMES_MAX}, not configurable)").into());
         }
         let (kind, length) = match follows(&lexemes) {
             Follows::Steps if is_id_byte_char(first) => (Kind::StepId, run(&text[start..], is_id_byte_char)),

@@ -141,7 +141,7 @@ impl Engine {
     /// Fills in a string that stays text: values that are none are shown as JSON, and all are escaped for where the text goes.
     ///
     /// # Errors
-    /// Where it can't be filled in, or a value may not stand there.
+    /// If it can't be filled in, or a value may not stand there.
     pub fn render_text(&self, text: &str, escaping: Escaping, scope: &Scope) -> Result<String, TemplateError> {
         self.filling(scope).text(&segments(text).map_err(TemplateError::new)?, escaping)
     }
@@ -149,7 +149,7 @@ impl Engine {
     /// The value of one expression in which what is missing is null, and so are its members.
     ///
     /// # Errors
-    /// Where it can't be evaluated, or the value is nothing that JSON can hold.
+    /// If it can't be evaluated, or the value is nothing that JSON can hold.
     pub fn evaluate_or_null(&self, expression: &str, scope: &Scope) -> Result<Value, TemplateError> {
         let mut filling = self.filling(scope);
         let (_, value) = filling.evaluated_in(&self.lenient, expression)?;
@@ -160,7 +160,7 @@ impl Engine {
     /// arrays and objects count as false.
     ///
     /// # Errors
-    /// Where it can't be evaluated, or the value is undefined.
+    /// If it can't be evaluated, or the value is undefined.
     pub fn is_true(&self, condition: &str, scope: &Scope) -> Result<bool, TemplateError> {
         let value = self.filling(scope).evaluated(&unwrap_condition(condition))?;
         Ok(value.is_true())
@@ -169,7 +169,7 @@ impl Engine {
     /// The items that a step is made for, no more than `max` of them.
     ///
     /// # Errors
-    /// Where they can't be evaluated, are too many, or are no array.
+    /// If they can't be evaluated, are too many, or are no array.
     pub fn items(&self, items: &Items, scope: &Scope, max: usize) -> Result<Vec<Value>, TemplateError> {
         let mut filling = self.filling(scope);
         let items = match items {
@@ -319,8 +319,8 @@ fn is_error<T>(result: Result<T, minijinja::Error>, kind: ErrorKind) -> bool {
     result.is_err_and(|error| error.kind() == kind)
 }
 
-/// Can an undefined value be behind this error? Operators tell it in their detail, or not at all; filters pass it on as
-/// the source of their own error.
+/// Can an undefined value be the cause of this error? Operators tell it in their detail, or not at all; filters pass it
+/// on as the source of their own error.
 fn may_be_undefined(error: &minijinja::Error) -> bool {
     let is_silent = error.detail().is_none_or(|detail| detail.contains("undefined"));
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
@@ -341,7 +341,7 @@ fn undefined(parsed: &Parsed<'_>, missing: Option<String>) -> TemplateError {
 }
 
 fn too_many_items(count: usize, max: usize) -> TemplateError {
-    TemplateError::new(format_args!("too many items: {count} (limit {max})"))
+    TemplateError::new(format_args!("too many items: {count} (limit {max}, not configurable)"))
 }
 
 /// Templates being filled in: what they see and what they may still give.

@@ -13,7 +13,7 @@ pub(in crate::executor) enum Segment<'a> {
 /// white space outside, as in Jinja. Text is never empty.
 ///
 /// # Errors
-/// Where a template is not closed.
+/// If a template is not closed.
 pub(in crate::executor) fn segments(text: &str) -> Result<Vec<Segment<'_>>, &'static str> {
     let mut segments = Vec::new();
     let mut rest = text;

@@ -32,7 +32,7 @@ impl Budget {
 /// The JSON value that `value` is.
 ///
 /// # Errors
-/// Where the budget does not suffice, or JSON has no such value.
+/// If the budget does not suffice, or JSON has no such value.
 pub(super) fn to_json(value: &Evaluated, budget: &mut Budget) -> Result<Value, &'static str> {
     nested(value, budget, 0)
 }

@@ -41,7 +41,7 @@ impl CancelToken {
     /// A descriptor that becomes readable once cancelled, to poll beside others. Made at the first call.
     ///
     /// # Errors
-    /// Where no descriptor is left.
+    /// If no descriptor is left.
     pub fn wake_fd(&self) -> std::io::Result<BorrowedFd<'_>> {
         descriptor(&self.0.cancelled, &self.0.wake)
     }
@@ -49,7 +49,7 @@ impl CancelToken {
     /// The same, which becomes readable once it is to end at once.
     ///
     /// # Errors
-    /// Where no descriptor is left.
+    /// If no descriptor is left.
     pub(in crate::executor::tool) fn kill_fd(&self) -> std::io::Result<BorrowedFd<'_>> {
         descriptor(&self.0.killed, &self.0.kill)
     }

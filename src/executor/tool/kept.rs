@@ -45,7 +45,7 @@ impl Kept {
     /// the version `1.10` and the hash `81111e1` are no numbers.
     ///
     /// # Errors
-    /// Where it is JSON with an integer that would be rounded. The error names its place.
+    /// If it is JSON with an integer that would be rounded. The error names its place.
     pub(super) fn into_value(self, mask: &Mask) -> Result<Value, String> {
         if self.is_cut() {
             return Ok(self.into_text(mask));

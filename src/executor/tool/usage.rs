@@ -42,7 +42,7 @@ pub(crate) struct UsageFaults {
 }
 
 impl UsageFaults {
-    /// Attempts of which something was picked that is no usage, and of which nothing was picked at all.
+    /// Counts of attempts whose picked value was not usage, and of attempts without a picked value.
     pub(crate) fn counts(&self) -> [(&'static str, u64); 2] {
         [("malformed", self.malformed.load(Ordering::Relaxed)), ("missing", self.missing.load(Ordering::Relaxed))]
     }
@@ -171,7 +171,7 @@ const THOUGHTS: [&str; 1] = ["thoughtsTokenCount"];
 const OF_TOOLS: [&str; 1] = ["toolUsePromptTokenCount"];
 
 impl Seen {
-    /// Takes what `picked` says; who made `answer`, and what it cost in all, may stand beside that.
+    /// Takes the usage in `picked`; the provider of `answer` and its total cost may be next to it.
     fn take(&mut self, picked: &Map<String, Value>, answer: &Value, mask: &Mask) -> Result<(), String> {
         let mut reader = Reader::default();
         reader.count(picked, &INPUT, &mut self.input);
@@ -183,7 +183,7 @@ impl Seen {
         for details in DETAILS.iter().filter_map(|name| picked.get(*name)?.as_object()) {
             reader.count(details, &["cached_tokens"], &mut self.cached);
         }
-        // Where an input like OpenAI's stands beside it, that counts it already.
+        // An input like OpenAI's already includes it.
         if picked.contains_key(INPUT[0]) {
             reader.count(picked, &CACHE_READ, &mut self.cached);
         } else {

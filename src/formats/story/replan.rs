@@ -1,4 +1,5 @@
-//! How a story goes on once its run's plan is another: what is told of steps stays with them, wherever they stand now.
+//! Continues a story after a change of the plan: what was sent about a step stays with the step, even if its index
+//! changes.
 
 use std::sync::Arc;
 
@@ -36,7 +37,7 @@ impl Story {
         }
     }
 
-    /// Notes what is said of planned steps. Their inputs stand in the plan alone.
+    /// Notes planned steps. Only the plan has their inputs.
     fn note_plan(&mut self, planned: &[PlannedStep]) {
         for step in planned {
             let Some(at) = self.state.position(&step.id) else { continue };

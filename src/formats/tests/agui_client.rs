@@ -102,7 +102,7 @@ impl Client {
         append(&mut message["toolCalls"][0]["function"]["arguments"], &event["delta"]);
     }
 
-    /// Right behind its call.
+    /// Right after its call.
     fn result(&mut self, event: &Value) {
         let result = json!({"id": event["messageId"], "role": "tool", "toolCallId": event["toolCallId"],
             "content": event["content"]});

@@ -63,7 +63,7 @@ fn check_refused(rows: &[(&str, &str, u16)]) {
     }
 }
 
-/// Of each its name, the bytes, the method and the target, the body, and whether another may come behind it.
+/// Of each its name, the bytes, the method and the target, the body, and whether another may come after it.
 fn check_taken(rows: &[(&str, &str, &str, &str, bool)]) {
     for &(name, input, line, body, keep_alive) in rows {
         let done = Seen::Done { line: line.into(), body: body.into(), keep_alive, consumed: input.len() };

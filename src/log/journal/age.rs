@@ -19,17 +19,17 @@ pub(super) struct AgeClock {
 }
 
 impl AgeClock {
-    /// One that begins now.
+    /// A clock that begins now.
     pub(super) fn new(now: Now) -> Self {
         Self { at: Timestamp::default(), since: now.mono }
     }
 
-    /// It stands at `kept` at least: that is where a store says that it stood.
+    /// Sets the clock to at least `kept`, the time that the store has recorded.
     pub(super) fn go_on_from(&mut self, kept: Timestamp, now: Now) {
         *self = Self { at: self.at(now).max(kept), since: now.mono };
     }
 
-    /// Where it stands.
+    /// The time of this clock.
     pub(super) fn at(&self, now: Now) -> Timestamp {
         let passed = now.mono.saturating_sub(self.since).as_millis();
         self.at.plus_millis(u64::try_from(passed).unwrap_or(u64::MAX))

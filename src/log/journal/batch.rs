@@ -13,63 +13,63 @@ use crate::log::store::{Head, KeyRow, PlanCounts, PlanRow, RunMap, RunNumber, Ru
 use crate::log::work::WorkCounts;
 use crate::model::{PlanName, ProjectId};
 
-/// What a batch has changed so far, and what it will let out.
+/// The changes of a batch so far, and its outputs.
 #[derive(Default)]
 pub(super) struct Batch {
     writes: Vec<Write>,
-    /// In which part each of them is; those that are no project's are in none.
+    /// The part of each write; none for writes that belong to no project.
     owners: Vec<Option<PartIndex>>,
-    /// Of each part its project, and where that was before.
+    /// For each part its project, and the head of the project before the batch.
     heads: Vec<Head>,
     parts: Vec<Part>,
     part_of: HashMap<ProjectId, PartIndex>,
-    /// The part that was written to last: most often the next write is there, too.
+    /// The part of the last write: most often the next write has the same part.
     current: usize,
-    /// Each with the place of its command.
+    /// Each with the index of its command.
     replies: Vec<(usize, ReplyTo, Answer)>,
     /// Each with its part.
     orders: Vec<(PartIndex, Order)>,
-    /// Which runs wait for others of their group from here on, or no longer. Each with its part.
+    /// Runs that begin or stop waiting for others of their group, each with its part.
     holds: Vec<(PartIndex, RunNumber, bool)>,
-    /// The same of wishes for runs.
+    /// Changes of wishes for runs, each with its part.
     steerings: Vec<(PartIndex, Move)>,
-    /// Answers to those who waited since an earlier batch.
+    /// Answers to commands of earlier batches.
     late_replies: Vec<(ReplyTo, Answer)>,
-    /// That it was committed, and what there is then.
+    /// The counts of the batch, with the gauges after it.
     pub(super) work: WorkCounts,
-    /// Batches of records that it keeps.
+    /// The number of batches of records that it stores.
     pub(super) kept: u64,
-    /// What all keys weigh that it binds.
+    /// The weight of the keys that it binds.
     pub(super) key_bytes: u64,
-    /// There is something that webhooks are to be told.
+    /// It has new events for webhooks.
     pub(super) has_due: bool,
-    /// What it changes of stored plans.
+    /// Its changes of stored plans.
     pub(super) plans: ChangedPlans,
-    /// There is another schedule than before, or one less.
+    /// It changes or removes a schedule.
     pub(super) has_schedules: bool,
 }
 
-/// What a batch changes of stored plans.
+/// The changes of a batch to stored plans.
 #[derive(Default)]
 pub(super) struct ChangedPlans {
-    /// As they will be; nothing where they are removed.
+    /// The new rows; none for a removed plan.
     pub(super) changed: HashMap<(ProjectId, PlanName), Option<PlanRow>>,
-    /// How many more there are of each project.
+    /// The growth of each project.
     of_projects: HashMap<ProjectId, MorePlans>,
 }
 
-/// How many more stored plans there are.
+/// The growth in stored plans.
 #[derive(Debug, Default)]
 struct MorePlans {
     all: i64,
-    /// Of them those with a schedule.
+    /// The plans with a schedule.
     scheduled: i64,
-    /// What they weigh more.
+    /// Their weight.
     bytes: i64,
 }
 
 impl ChangedPlans {
-    /// One that was as `earlier` says is as `later` says.
+    /// Counts the change of a plan from `earlier` to `later`.
     pub(super) fn count(&mut self, project: &ProjectId, earlier: Option<&PlanRow>, later: Option<&PlanRow>) {
         for (row, sign) in [(earlier, -1), (later, 1)] {
             let Some(row) = row else { continue };
@@ -80,7 +80,7 @@ impl ChangedPlans {
         }
     }
 
-    /// Nothing comes of what was changed of this project.
+    /// Drops the changes of this project.
     fn forget(&mut self, project: &ProjectId) {
         self.of_projects.remove(project);
         self.changed.retain(|(of, _), _| of != project);
@@ -91,23 +91,23 @@ impl ChangedPlans {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct PartIndex(usize);
 
-/// What a batch changes of one project, beside its writes.
+/// The changes of a batch to one project, besides its writes.
 #[derive(Default)]
 struct Part {
-    /// For those who watch it.
+    /// The frames for its streams.
     frames: Option<Frames>,
     work: WorkCounts,
-    /// The runs that it has taken on and the keys that it binds, for a call that comes twice within it.
+    /// The runs that it creates and the keys that it binds, for a call that comes twice within the batch.
     created: RunMap<RunRow>,
     keys: HashMap<String, KeyRow>,
-    /// What the keys weigh.
+    /// The weight of the keys.
     key_bytes: u64,
-    /// How often it was made anew.
+    /// How often it was made again.
     conflicts: u32,
 }
 
 impl Batch {
-    /// A batch with room for what these commands write and are answered, or most of it.
+    /// A batch with room for most of the writes and answers of these commands.
     pub(super) fn with_room_for(commands: &[Command]) -> Self {
         let writes = |command: &Command| match command {
             Command::Records(records) => records.len(),
@@ -123,7 +123,7 @@ impl Batch {
         }
     }
 
-    /// The part of a project, which stands here where the batch has none of it so far.
+    /// The part of a project. A new part begins at this head.
     pub(super) fn part(&mut self, project: &ProjectId, (newest, revision): (u64, u64)) -> PartIndex {
         if self.heads.get(self.current).is_none_or(|head| head.project != *project) {
             self.current = match self.part_of.get(project) {
@@ -139,13 +139,13 @@ impl Batch {
         PartIndex(self.current)
     }
 
-    /// Keeps something of a project.
+    /// Adds a write of a project.
     pub(super) fn write(&mut self, part: PartIndex, write: Write) {
         self.owners.push(Some(part));
         self.writes.push(write);
     }
 
-    /// Keeps something that is no project's.
+    /// Adds a write that belongs to no project.
     pub(super) fn write_beside(&mut self, write: Write) {
         self.owners.push(None);
         self.writes.push(write);
@@ -167,7 +167,7 @@ impl Batch {
         self.write(part, Write::Key(Box::new(row)));
     }
 
-    /// The frames of a project whose next message is `seq`.
+    /// The frames of a project, whose next message is `seq`.
     pub(super) fn frames(&mut self, part: PartIndex, seq: u64) -> &mut Frames {
         self.parts[part.0].frames.get_or_insert_with(|| Frames::starting_at(seq))
     }
@@ -180,22 +180,22 @@ impl Batch {
         self.orders.push((part, order));
     }
 
-    /// A run waits for others of its group from here on, or no longer.
+    /// A run begins or stops waiting for others of its group.
     pub(super) fn hold(&mut self, part: PartIndex, number: RunNumber, is_held: bool) {
         self.holds.push((part, number, is_held));
     }
 
-    /// What was said of that, in order.
+    /// These changes, in order.
     pub(super) fn holds(&self) -> impl Iterator<Item = (RunNumber, bool)> {
         self.holds.iter().map(|&(_, number, is_held)| (number, is_held))
     }
 
-    /// Moves a wish on.
+    /// Changes a wish.
     pub(super) fn steer(&mut self, part: PartIndex, moved: Move) {
         self.steerings.push((part, moved));
     }
 
-    /// The wishes that it moves on.
+    /// The changes of wishes.
     pub(super) fn steerings(&self) -> impl Iterator<Item = &Move> {
         self.steerings.iter().map(|(_, moved)| moved)
     }
@@ -209,7 +209,7 @@ impl Batch {
         std::mem::take(&mut self.steerings).into_iter().map(|(_, moved)| moved)
     }
 
-    /// Answers someone who waited since an earlier batch.
+    /// Answers a command of an earlier batch.
     pub(super) fn tell(&mut self, to: ReplyTo, answer: Answer) {
         self.late_replies.push((to, answer));
     }
@@ -224,18 +224,18 @@ impl Batch {
         &self.heads
     }
 
-    /// What is to be kept.
+    /// The writes.
     pub(super) fn writes(&self) -> &[Write] {
         &self.writes
     }
 
-    /// The projects that do not stand any more where they stood before it.
+    /// The projects whose heads are no longer those from before the batch.
     pub(super) fn moved(&self, heads: &[Head]) -> HashSet<ProjectId> {
         let has_moved = |head: &&Head| !self.heads.contains(head);
         heads.iter().filter(has_moved).map(|head| head.project.clone()).collect()
     }
 
-    /// Leaves out what is to be kept in these places.
+    /// Removes the writes at these indexes, and returns them.
     pub(super) fn leave_out(&mut self, places: &[usize]) -> Vec<Write> {
         let mut place = 0..;
         let mut is_left_out = || place.next().is_some_and(|place| places.contains(&place));
@@ -254,7 +254,7 @@ impl Batch {
         ids.flatten().collect()
     }
 
-    /// The runs of which something is to be kept.
+    /// The runs with writes.
     pub(super) fn runs(&self) -> RunSet {
         let run = |write: &Write| match write {
             Write::Message(message, _) => message.run,
@@ -267,7 +267,7 @@ impl Batch {
         self.writes.iter().filter_map(run).collect()
     }
 
-    /// Where the writes are that are some project's, and of which one.
+    /// The writes that belong to a project, each with the head of the project.
     fn owned(&self) -> impl Iterator<Item = (&Head, &Write)> {
         let owned = self.owners.iter().zip(&self.writes);
         owned.filter_map(|(owner, write)| Some((&self.heads[owner.as_ref()?.0], write)))
@@ -288,7 +288,7 @@ impl Batch {
         self.part_of(project)?.keys.get(name)
     }
 
-    /// What the keys of a project weigh that will be kept.
+    /// The weight of the new keys of a project.
     pub(super) fn key_bytes_of(&self, project: &ProjectId) -> u64 {
         self.part_of(project).map_or(0, |part| part.key_bytes)
     }
@@ -335,7 +335,7 @@ impl Batch {
         }
     }
 
-    /// How often the part of one of these projects was made anew that had to be most often.
+    /// How often the part of one of these projects was made again that had to be most often.
     pub(super) fn conflicts(&self, projects: &[ProjectId]) -> u32 {
         let parts = projects.iter().filter_map(|project| self.part_of(project));
         parts.map(|part| part.conflicts).max().unwrap_or_default()
@@ -364,7 +364,7 @@ impl Batch {
         self.replies.retain(|(command, ..)| !is_theirs(*command));
     }
 
-    /// It is kept: everything may be told.
+    /// The batch is committed: passes its outputs on.
     pub(super) fn release(self, to: &mut Outcome) {
         let mut work = WorkCounts::default();
         to.has_due |= self.has_due;

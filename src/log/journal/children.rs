@@ -14,7 +14,8 @@ use crate::log::views::read_event;
 use crate::model::{Parent, ProjectId, RunEvent, RunEventKind, RunId, child_failure, child_output};
 
 impl Journal {
-    /// May a run begin as a child? Only while its parent goes on, and here: whoever has taken that over begins its own.
+    /// May a run begin as a child? Only while its parent is active on this node: a node that has taken the parent over
+    /// starts a child of its own.
     pub(super) fn may_be_child(&self, new: &Submission) -> bool {
         new.plan.parent.as_ref().is_none_or(|parent| self.run_here(new.project(), &parent.run_id).is_some())
     }
@@ -35,7 +36,7 @@ impl Journal {
         children
     }
 
-    /// Of those, the ends that nobody told of, for the runs here that wait for them.
+    /// The ends of those children, for their parents on this node, which have not heard of them.
     pub(super) fn ends_elsewhere(
         &self,
         children: Vec<(ProjectId, RunNumber, RunId, Parent)>,
@@ -54,7 +55,7 @@ impl Journal {
         Ok(orders)
     }
 
-    /// What came of a run that has ended.
+    /// The result of a run that has ended.
     fn result_of(&self, project: &ProjectId, number: RunNumber, child: &RunId) -> Result<ChildResult, StoreError> {
         let last = self.ends(number)?.last;
         let mut found = None;
@@ -77,7 +78,7 @@ impl Journal {
         }
     }
 
-    /// A run has ended: whoever waits for it is told, and whatever it has begun is asked to end, in the same commit.
+    /// A run has ended: in the same commit, its parent gets the result and its children are cancelled.
     pub(super) fn end_family(
         &mut self,
         project: &ProjectId,
@@ -103,7 +104,7 @@ impl Journal {
         Ok(())
     }
 
-    /// A run has ended, and is nobody's child or parent any more: what its parent is told, where it has one, and its children.
+    /// Removes an ended run from its family. Returns the result for its parent, if it has one, and its children.
     pub(super) fn leave_family(
         &mut self,
         project: &ProjectId,
@@ -124,7 +125,7 @@ impl Journal {
     }
 }
 
-/// What the step of a run's parent gets.
+/// The result that the step of the parent gets.
 fn result(event: &RunEvent) -> ChildResult {
     let (output, usage) = match &event.kind {
         RunEventKind::Completed(completed) => {

@@ -14,14 +14,14 @@ use crate::log::protocol::{Answer, Claim, Refusal, Submission};
 use crate::log::store::{KEY_AGE_MS, KeyRow, RunNumber, StoreError};
 use crate::model::{Now, ProjectId};
 
-/// What a call came to that was made before.
+/// The result of an earlier call.
 pub(super) struct Earlier {
     pub(super) fingerprint: [u8; 32],
     pub(super) answer: Arc<[u8]>,
 }
 
 impl Earlier {
-    /// What a call with one of its names is answered.
+    /// The answer to a call with one of its names.
     pub(super) fn answer_to(&self, claim: &Claim) -> Answer {
         match claim.fingerprint.is(&self.fingerprint) {
             true => Answer::Accepted { body: self.answer.clone(), replayed: true },
@@ -45,7 +45,7 @@ impl Journal {
             }
         }
         let Some(run) = &claim.run else { return Ok(None) };
-        // A run is its id's as long as it is kept, which may be for longer than a day.
+        // A run keeps its id as long as it is stored, which may be longer than a day.
         let number = match self.open_run(&claim.project, run) {
             Some(number) => Some(number),
             None => self.store.run_number(&claim.project, run)?,
@@ -91,7 +91,7 @@ impl Journal {
         Ok(has_room)
     }
 
-    /// The same, whether or not there is room: for what was done already, when there was.
+    /// The same without a check for room: for a call that was already carried out.
     pub(super) fn bind_all_the_same(
         &self,
         claim: &Claim,
@@ -119,7 +119,7 @@ impl Journal {
         Ok(wanted == 0 || self.has_room_for_keys(&claim.project, wanted, batch)?)
     }
 
-    /// What is kept of those of a call's names that are free.
+    /// The rows for those names of a call that are free.
     fn rows(&self, claim: &Claim, call: &Earlier, batch: &Batch, now: Now) -> Result<Vec<KeyRow>, StoreError> {
         let mut rows = Vec::new();
         for name in claim.names() {

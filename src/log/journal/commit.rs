@@ -19,7 +19,7 @@ const TRIM_PACE: Duration = Duration::from_secs(30);
 /// How long what is too much may stay where little more comes.
 const TRIM_SOON: Duration = Duration::from_millis(100);
 
-/// How soon the next slice of it is let go where there is more.
+/// The pause before the next slice of a trim.
 const TRIM_AGAIN: Duration = Duration::from_millis(20);
 
 /// Room that is kept for the next message once one is written; what a larger one took is given back.
@@ -42,7 +42,7 @@ impl From<StoreError> for CommitError {
     }
 }
 
-/// What a message says.
+/// The content of a message.
 #[derive(Clone, Copy)]
 pub(super) enum Said<'a> {
     /// Someone published it.
@@ -81,7 +81,7 @@ impl Journal {
     /// Makes everything that `commands` change into `batch`, and commits it. What others wrote meanwhile is let out.
     ///
     /// # Errors
-    /// Where the store fails or refuses it. What is in memory is ahead of it then, and has to be read anew.
+    /// If the store fails or refuses it. What is in memory is ahead of it then, and has to be read again.
     pub(super) fn commit(
         &mut self,
         commands: &[Command],
@@ -266,7 +266,7 @@ impl Journal {
         Ok(Answer::Published { first_seq, count })
     }
 
-    /// Numbers a message, keeps it, and encodes it for those who watch. Its `seq`, and the part of the batch that it is in.
+    /// Numbers a message, stores it, and encodes it for streams. Returns its `seq` and its part of the batch.
     pub(super) fn number(
         &mut self,
         project: &ProjectId,
@@ -331,7 +331,7 @@ impl Journal {
 }
 
 impl Said<'_> {
-    /// Makes the message of it, in place of what stands in `to`.
+    /// Writes the message to `to`, which is cleared first.
     fn write(self, to: &mut Vec<u8>, project: &ProjectId, seq: u64) -> Result<(), StoreError> {
         to.clear();
         to.shrink_to(JSON_BYTES_KEPT);
@@ -349,7 +349,7 @@ impl Said<'_> {
         let place = match event {
             _ if event.is_first() => PlaceInRun::First,
             _ if event.is_last() => PlaceInRun::Last,
-            // What a plan has become stands in the run's document, from which a fold begins.
+            // A fold begins with the run's document, which has the changed plan.
             _ if matches!(event.kind, RunEventKind::StepOutput(_) | RunEventKind::PlanChanged(_)) => PlaceInRun::Middle,
             _ => PlaceInRun::Turn,
         };

@@ -44,7 +44,7 @@ impl Journal {
         entries.filter(|(_, run)| run.concurrency().is_some_and(|own| *own.group == *group)).collect()
     }
 
-    /// Why a run can't be taken on beside others of its group, if it can't.
+    /// Why a run can't be accepted into its group, if so.
     pub(super) fn conflict(&self, new: &Submission) -> Option<Refusal> {
         let concurrency = new.plan.concurrency.as_ref()?;
         if concurrency.on_conflict != OnConflict::Reject || self.is_let_in_by_a_parent(new.project(), &new.plan) {
@@ -105,7 +105,7 @@ impl Journal {
         Some(&self.runs.get(&run)?.concurrency()?.group)
     }
 
-    /// Cancels what has to give way to a new run. Must that wait?
+    /// Cancels the runs that give way to a new run. Must the new run wait?
     pub(super) fn make_way(&mut self, new: &Submission, batch: &mut Batch) -> Result<bool, StoreError> {
         let Some(concurrency) = new.plan.concurrency.clone() else { return Ok(false) };
         if self.is_let_in_by_a_parent(new.project(), &new.plan) {
@@ -125,7 +125,7 @@ impl Journal {
         Ok(must_wait && !self.would_wait_for_itself(new.project(), &new.plan))
     }
 
-    /// A run of the group has ended: those that wait may begin, as many as there is room for.
+    /// A run of the group has ended: releases waiting runs, as many as there is room for.
     pub(super) fn release_next(
         &mut self,
         project: &ProjectId,
@@ -143,7 +143,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Those of a group's runs that wait here and may begin, as many as there is room for.
+    /// The runs of a group that wait on this node and may begin, as many as there is room for.
     pub(super) fn to_release(&self, project: &ProjectId, group: &str) -> Vec<RunNumber> {
         let members = self.group(project, group);
         let mut let_in = Vec::new();
@@ -155,7 +155,7 @@ impl Journal {
         let_in
     }
 
-    /// A run that waited here may begin, whatever becomes of the batch that is being made.
+    /// Releases a run that waited on this node, independent of the current batch.
     pub(super) fn release(&mut self, project: &ProjectId, number: RunNumber) -> Option<Order> {
         self.held.remove(&number);
         let run = self.runs.get_mut(&number)?;
@@ -163,7 +163,7 @@ impl Journal {
         Some(Order::Release { project: project.clone(), run: run.state.run_id.clone() })
     }
 
-    /// Runs of other nodes may have ended for which some wait here.
+    /// Releases runs that waited for runs of other nodes, which may have ended.
     pub(super) fn release_due(&mut self, loaded: &mut Loaded) {
         let held = loaded.open.iter().filter(|run| self.held.contains(&run.number));
         let group = |run: &OpenRun| Some((run.project.clone(), self.group_of(run.number)?.clone()));
@@ -175,8 +175,8 @@ impl Journal {
         }
     }
 
-    /// Which of the runs that nobody has run here so far wait for others of their group: those that had begun go on, and of the
-    /// rest the oldest begin.
+    /// Decides which runs that are new on this node wait for others of their group: runs that had begun continue, and
+    /// of the rest the oldest begin.
     pub(super) fn wait_in_groups(&mut self, open: &[OpenRun], new: &RunSet) {
         let mut groups: HashMap<(ProjectId, Arc<str>), Slots> = HashMap::new();
         let is_undecided =
@@ -214,12 +214,12 @@ struct Slots {
 }
 
 impl Slots {
-    /// Of a group's runs, the oldest first.
+    /// Counts the slots of a group's runs, which come oldest first.
     fn taken_by<'a>(members: impl Iterator<Item = (RunNumber, &'a RunEntry)> + Clone) -> Self {
         Self::share_out(members, |_, _| {})
     }
 
-    /// The same, where each that waits and for which there is a slot is told.
+    /// The same, with a call of `let_in` for each waiting run that gets a slot.
     fn share_out<'a>(
         members: impl Iterator<Item = (RunNumber, &'a RunEntry)> + Clone,
         mut let_in: impl FnMut(RunNumber, &RunEntry),

@@ -8,13 +8,13 @@ use crate::log::protocol::{Command, ResumeFrom, Subscription};
 use crate::log::store::{Head, RunSet, StoreError};
 use crate::model::{Now, ProjectId};
 
-/// How often in a row one batch gives way to others in one project. Then the store counts as down for the batch: what runs
-/// say is held back and tried again later, everything else is refused. Two who write to one project as fast as they can
-/// get through every other time.
+/// How often in a row a batch gives way to other writers in one project. After that the store counts as down for the
+/// batch: records of runs are held back and tried again later, everything else is refused. Two writers that write to
+/// one project as fast as they can each succeed every other time.
 pub(super) const CONFLICTS_MAX: u32 = 32;
 
 impl Journal {
-    /// Makes those parts of the batch anew whose projects have come so far meanwhile.
+    /// Makes those parts of the batch again whose projects have changed meanwhile.
     pub(super) fn give_way(
         &mut self,
         mut heads: Vec<Head>,
@@ -29,7 +29,7 @@ impl Journal {
                 "other nodes keep writing to the same project; gave up after repeated conflicts".to_owned(),
             ));
         }
-        // What is to be numbered for others may be numbered already.
+        // Messages that applications have published may be numbered already.
         let may_be_drained = batch.moved(&heads);
         let changed = batch.runs();
         self.rewind(batch, |project| projects.contains(project));
@@ -67,7 +67,7 @@ impl Journal {
         !is_beside && command.project().is_some_and(|project| projects.contains(project))
     }
 
-    /// What is in memory of these projects is thrown away and read anew, and what others have written to them is let out.
+    /// Reads these projects again, and delivers what other nodes have written to them.
     pub(super) fn catch_up(
         &mut self,
         projects: &[ProjectId],
@@ -78,8 +78,8 @@ impl Journal {
         Ok(())
     }
 
-    /// What is numbered in a batch that is not kept is not there: of each project that `is_one`, the newest message is again
-    /// the one that those who watch it were sent last. Nor was anyone told which runs it asks to end.
+    /// Undoes the numbers of a batch that was not committed: the newest message of each project that `is_one` is again
+    /// the last one that was delivered. The runs that the batch cancels were not told, either.
     pub(super) fn rewind(&mut self, batch: &Batch, is_one: impl Fn(&ProjectId) -> bool) {
         for number in batch.cancels(&is_one) {
             if let Some(run) = self.runs.get_mut(&number) {
@@ -93,7 +93,8 @@ impl Journal {
         }
     }
 
-    /// Before whoever shows a position is told that the log is not that far: another may have written on.
+    /// Reads a project again before a client is told that its position is beyond the log: another node may have written
+    /// more.
     pub(super) fn look_ahead(
         &mut self,
         wanted: &Subscription,

@@ -12,7 +12,7 @@ use crate::log::store::{Outgoing, StoreError, Write};
 use crate::model::{Now, ProjectId, is_valid_type};
 
 impl Journal {
-    /// Numbers what waits, in its order.
+    /// Numbers the waiting messages, in their order.
     pub(super) fn drain<'a>(
         &mut self,
         outgoing: impl Iterator<Item = &'a Outgoing>,
@@ -25,7 +25,9 @@ impl Journal {
             if !self.has_room_for(project) {
                 if self.standings.put_off_project(project) {
                     log::warn!(
-                        "messages published to the new project {project} wait: too many projects exist (limits.projects)"
+                        "messages published to the new project {project} wait: too many projects exist (limit {}, \
+                         limits.projects)",
+                        self.limits.projects
                     );
                 }
                 continue;
@@ -45,14 +47,14 @@ impl Journal {
         Ok(())
     }
 
-    /// What was put off is looked for again where there is room.
+    /// Looks for deferred messages again once there is room.
     pub(super) fn look_for_room(&self) {
         if self.is_shared && self.projects.len() < self.limits.projects {
             self.standings.put_off_none();
         }
     }
 
-    /// Such a thing by itself, which the store never keeps: it waits no more.
+    /// A published message that the store will never accept: it is removed.
     pub(super) fn dropped(outgoing: &Outgoing) -> Outgoing {
         log::error!("dropped a message published to {}: the store rejects it", outgoing.project);
         let Outgoing { id, project, .. } = outgoing.clone();

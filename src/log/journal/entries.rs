@@ -9,7 +9,7 @@ use crate::log::store::{RunNumber, StoreError};
 use crate::log::views::Snapshot;
 use crate::model::{Plan, ProjectId, RunId, RunState, Timestamp};
 
-/// What is held of a project.
+/// The state of a project in memory.
 #[derive(Default)]
 pub(super) struct ProjectEntry {
     /// The store holds messages or runs of it.
@@ -20,25 +20,25 @@ pub(super) struct ProjectEntry {
     pub(super) last_activity: Timestamp,
     /// The loop is sent its messages.
     pub(super) is_watched: bool,
-    /// And, between them, what is said of items.
+    /// Updates about items are delivered between the messages.
     pub(super) wants_items: bool,
     /// Runs that have not ended, in the order in which they were taken on.
     pub(super) open_runs: BTreeSet<RunNumber>,
-    /// The same by their ids: every message of a run is looked up here.
+    /// The same runs by their ids: the run of every message is looked up here.
     pub(super) open_by_id: HashMap<RunId, RunNumber>,
-    /// Those of them that are children, by their parents.
+    /// The children among them, by their parents.
     pub(super) children: HashMap<RunId, BTreeSet<RunNumber>>,
     /// The run that ended last.
     pub(super) newest_ended: Option<RunNumber>,
 }
 
-/// What is held of a run that has not ended, or is its project's newest ended one.
+/// The state in memory of an open run, or of the run of its project that ended last.
 pub(super) struct RunEntry {
     /// Readers may hold it too: it is copied where it changes while one does, and only then.
     pub(super) state: Arc<RunState>,
-    /// What the outputs in it take, of one that has not ended.
+    /// The size of the outputs in the state of an open run.
     pub(super) outputs_bytes: u64,
-    /// None where it has ended.
+    /// None if it has ended.
     pub(super) plan: Option<Arc<Plan>>,
     pub(super) first_seq: Option<u64>,
     pub(super) last_seq: u64,
@@ -48,7 +48,7 @@ pub(super) struct RunEntry {
     pub(super) has_items: bool,
     /// Another node runs it: what it says is followed.
     pub(super) is_foreign: bool,
-    /// It is kept that it is to end, and whoever runs it here was told.
+    /// The cancellation is stored, and the executor of this node was told.
     pub(super) is_cancelled: bool,
     /// It waits for others of its group to end.
     pub(super) is_held: bool,
@@ -57,7 +57,7 @@ pub(super) struct RunEntry {
 }
 
 impl RunEntry {
-    /// One that has ended.
+    /// An ended run.
     pub(super) fn ended(state: RunState, first_seq: Option<u64>, last_seq: u64) -> Self {
         let state = Arc::new(state);
         Self {
@@ -89,7 +89,7 @@ impl Journal {
         }
     }
 
-    /// What is held of a project; of one that is not held, what is left of it.
+    /// The state of a project. It is read from the store if it is not in memory.
     pub(super) fn entry(&mut self, project: &ProjectId) -> Result<&mut ProjectEntry, StoreError> {
         self.touched.project(project);
         match self.projects.entry(project.clone()) {
@@ -121,7 +121,7 @@ impl Journal {
         Ok(self.standing(project)?.0)
     }
 
-    /// The same, and the project's revision.
+    /// The same, with the project's revision.
     pub(super) fn standing(&self, project: &ProjectId) -> Result<(u64, u64), StoreError> {
         let held = self.projects.get(project).map(|entry| (entry.newest, entry.revision));
         if let Some(standing) = held.or_else(|| self.fresh.get(project).copied()) {

@@ -14,7 +14,7 @@ use crate::model::Now;
 
 /// See the top of this file.
 pub(super) struct Fence {
-    /// Of the order to abandon all runs.
+    /// The number of the order to abandon all runs.
     number: u64,
     /// That has happened.
     is_let_go: bool,
@@ -54,8 +54,8 @@ impl Journal {
         self.drop_held_records(outcome);
     }
 
-    /// Whoever runs the runs has let go of all of them for this order: this node may join again. What came with it was said
-    /// before, or came from who can't know that there is a node again.
+    /// The executor has dropped all runs for this order: this node may join again. Commands that came with the answer
+    /// are older, or come from threads that do not know that the node has joined again.
     pub(super) fn has_abandoned(&mut self, number: u64, writes: &mut Vec<Command>, now: Now, outcome: &mut Outcome) {
         if self.fence.as_ref().is_none_or(|fence| fence.number != number) {
             return;

@@ -13,7 +13,8 @@ use crate::log::views::read_event;
 use crate::model::{Notable, Now, ProjectId, RunEvent, RunEventKind};
 
 impl Journal {
-    /// Takes out of `commands` what comes of other nodes, and learns it before anything else. What is to be changed here then.
+    /// Takes the news of other nodes out of `commands`, and applies it before anything else. Returns the commands that
+    /// follow from it.
     pub(super) fn hear_others(
         &mut self,
         commands: &mut Vec<Command>,
@@ -49,7 +50,7 @@ impl Journal {
         to_do
     }
 
-    /// Reads anew what is not learnt from messages alone.
+    /// Reads again what messages alone do not show.
     fn learn_rest(
         &mut self,
         mut moved: Vec<ProjectId>,
@@ -62,7 +63,7 @@ impl Journal {
         }
         if !doubtful.is_empty() {
             let standings = self.store.standings(doubtful)?;
-            // What the store knows nothing of any more has moved as far as that.
+            // Projects that the store no longer knows have changed, too.
             let is_unknown = |project: &&ProjectId| !standings.iter().any(|it| it.project == **project);
             moved.extend(doubtful.iter().filter(is_unknown).cloned());
             let has_moved = standings.into_iter().filter(|it| !self.is_at(it));
@@ -76,10 +77,10 @@ impl Journal {
         }
     }
 
-    /// Learns what has come to a project.
+    /// Applies the news of a project.
     fn follow(&mut self, followed: &Followed, now: Now, to_do: &mut Vec<Command>, outcome: &mut Outcome) -> Learnt {
         let project = &followed.project;
-        // One that was let go of meanwhile is read when it is asked for.
+        // A project that was dropped meanwhile is read when it is needed.
         let Some(entry) = self.projects.get(project) else { return Learnt::All };
         let (newest, is_watched, is_revised) = (entry.newest, entry.is_watched, entry.revision < followed.revision);
         let known = followed.messages.iter().take_while(|message| message.seq <= newest).count();
@@ -127,16 +128,16 @@ impl Journal {
             Ok(None) => message.place != PlaceInRun::Last,
             Err(why) => {
                 log::debug!("cannot follow a run of another node: {why}");
-                // That it is over is read all the same.
+                // The end of the run is read anyway.
                 message.place != PlaceInRun::Last
             }
         }
     }
 
-    /// Folds in what a run says that is not folded here as it is said. What it says, where that changes the run.
+    /// Folds a message of a run that other nodes run into its state. Returns its event, if that changes the run.
     ///
     /// # Errors
-    /// Where the message can't be read.
+    /// If the message can't be read.
     pub(super) fn fold_in(&mut self, number: RunNumber, message: &StoredMessage) -> Result<Option<RunEvent>, String> {
         let bytes_max = self.limits.state_outputs_bytes;
         let Some(entry) = self.runs.get_mut(&number) else { return Ok(None) };
@@ -146,7 +147,7 @@ impl Journal {
         }
         match read_event(message) {
             Ok(event) => {
-                // What is left out is kept by itself.
+                // Outputs that are left out are stored separately.
                 entry.fold().apply(&event, bytes_max);
                 entry.has_items |= matches!(&event.kind, RunEventKind::Progress(said) if said.items.is_some());
                 Ok(Some(event))
@@ -177,7 +178,7 @@ impl Journal {
         }
     }
 
-    /// A run of another node has ended: who waits for that here goes on, and what it has begun here is asked to end.
+    /// A run of another node has ended: its parent on this node continues, and its children on this node are cancelled.
     fn end_foreign(
         &mut self,
         project: &ProjectId,
@@ -215,6 +216,6 @@ impl Journal {
 enum Learnt {
     All,
     NotAll,
-    /// Nothing came, though it is said to have moved.
+    /// Nothing came, although the project was said to have changed.
     Nothing,
 }

@@ -17,7 +17,7 @@ const LOOK_AROUND_PACE: Duration = Duration::from_secs(5);
 pub(super) const LOOK_AROUND_MAX: usize = 1000;
 
 impl Journal {
-    /// Reads anew what has moved of that which these commands are about.
+    /// Reads the projects again that these commands concern and that have changed.
     pub(super) fn freshen<'a>(
         &mut self,
         commands: impl Iterator<Item = &'a Command> + Clone,
@@ -51,7 +51,7 @@ impl Journal {
         }
     }
 
-    /// What is in memory may not be so: nothing is answered of it before it could be read.
+    /// The state in memory may be outdated: it is not used for answers until it has been read again.
     pub(super) fn doubt(&mut self, error: &StoreError, now: Now, outcome: &mut Outcome) {
         if !self.is_down() {
             self.begin_outage(error, &Batch::default(), now, outcome);
@@ -64,8 +64,8 @@ impl Journal {
         entry.is_some_and(|entry| (entry.newest, entry.revision) == (standing.newest, standing.revision))
     }
 
-    /// Of the projects that hold something as far as is known here, those that hold nothing any more as the store says, which
-    /// was asked for so many behind one.
+    /// The projects that have become empty, among those in memory. `range` is what the store returned for `limit`
+    /// projects after `after`.
     fn emptied(&self, after: Option<&ProjectId>, limit: usize, range: &[Standing]) -> Vec<ProjectId> {
         let held: HashSet<_> = range.iter().map(|it| &it.project).collect();
         let last = range.last().filter(|_| range.len() >= limit).map(|it| &it.project);
@@ -75,8 +75,8 @@ impl Journal {
         kept.filter(|project| is_in_range(project) && !held.contains(project)).cloned().collect()
     }
 
-    /// Of the projects that nobody tells of, some hold nothing any more, and runs of others that are known here have ended: each
-    /// time so many projects are looked at, all in turn.
+    /// Checks some of the projects that are not followed, all in turn: some may have become empty, and known runs of
+    /// others may have ended.
     pub(super) fn look_around(&mut self, now: Now, outcome: &mut Outcome) {
         if !self.is_shared || now.mono < self.look_around_at {
             return;
@@ -141,7 +141,7 @@ impl Journal {
     fn doubtful<'c>(&self, command: &'c Command, new_runs: usize) -> Option<&'c ProjectId> {
         let is_unknown = |project: &ProjectId| !self.projects.contains_key(project);
         match command {
-            // Who is told no is told it by what others have done, too.
+            // A refusal depends on what other nodes have done, too.
             Command::Submit { submission, .. } => {
                 let (project, plan) = (submission.project(), &submission.plan);
                 let is_decided_here = plan.concurrency.is_some() || plan.parent.is_some();
@@ -149,16 +149,16 @@ impl Journal {
                 let may_be_full = open.saturating_add(new_runs) > self.limits.project_runs;
                 (is_decided_here || may_be_full || is_unknown(project)).then_some(project)
             }
-            // A stream begins behind all that anyone was answered before, whichever node did: what is followed comes by itself, but
+            // A stream begins after all that anyone was answered before, whichever node did: what is followed comes by itself, but
             // may be on its way.
             Command::Subscribe { subscription, .. } => Some(&subscription.project),
-            // What is read tells all of that, too.
+            // The answer has all of that, too.
             Command::Read { query: Query::Page { project, .. } | Query::Row { project, .. }, .. } => {
-                // Of a stream, which is sent by itself what comes behind.
+                // The project of a stream, which is sent later messages anyway.
                 (!self.follows(project)).then_some(project)
             }
             Command::Read { query, .. } => query.of_memory(),
-            // What they change is appended behind what is known, or else is a conflict.
+            // What they change is appended after what is known, or else is a conflict.
             command => command.project().filter(|project| is_unknown(project)),
         }
     }

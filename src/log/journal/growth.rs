@@ -4,10 +4,10 @@
 use crate::log::store::{Retention, Write};
 use crate::model::Timestamp;
 
-/// What comes on top before a trim, as a part of what may be kept: 157 of 10,000 messages.
+/// The growth that starts a trim, as a part of the limit: 157 of 10,000 messages.
 const PART: u64 = 64;
 
-/// What came since the last trim.
+/// The growth since the last trim.
 #[derive(Debug, Default)]
 pub(super) struct Growth {
     messages: u64,

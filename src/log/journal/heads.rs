@@ -1,5 +1,5 @@
 //! Records which projects and active runs a batch has touched, and publishes their new state after the commit and
-//! before anyone is told of it. So a list shows everything that the client has been told, and listing thousands costs
+//! before anything of it is delivered. So a list shows everything that the client has seen, and listing thousands costs
 //! the log nothing.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use crate::log::lookup::heads::{ProjectHead, RunHead, Watchers};
 use crate::log::store::RunNumber;
 use crate::model::{ProjectId, RunState};
 
-/// What has changed since heads were published last.
+/// The changes since heads were last published.
 #[derive(Debug, Default)]
 pub(super) struct Touched {
     projects: Vec<ProjectId>,
@@ -19,7 +19,7 @@ pub(super) struct Touched {
 }
 
 impl Touched {
-    /// Whatever there is, it was read anew.
+    /// Whatever there is, it was read again.
     pub(super) fn all() -> Self {
         Self { all: true, ..Self::default() }
     }
@@ -43,7 +43,7 @@ impl Journal {
         self.heads.watchers.clone()
     }
 
-    /// Says what has changed. To be called where what is in memory is kept, and nobody has been told of it.
+    /// Publishes the changes. Called after a commit, before anything of it is delivered.
     pub(super) fn publish_heads(&mut self) {
         let Touched { projects, runs, all } = std::mem::take(&mut self.touched);
         if all {

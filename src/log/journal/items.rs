@@ -38,7 +38,7 @@ impl Journal {
         Ok(())
     }
 
-    /// It is told behind the messages that are numbered so far, without a number of its own.
+    /// Sends the state of an item after the messages numbered so far, without a number of its own.
     fn tell_item(
         &self,
         project: &ProjectId,
@@ -57,8 +57,8 @@ impl Journal {
         Ok(())
     }
 
-    /// A stream wants to know how the items of steps in progress are, of one run or of all of its project. From here on what
-    /// is said of items goes to the loop.
+    /// Sends a stream the state of the items of running steps, of one run or of its whole project. From now on updates
+    /// about items go to the loop.
     pub(super) fn show_items(
         &mut self,
         project: ProjectId,
@@ -83,7 +83,7 @@ impl Journal {
         outcome.reply(&reply, answer.unwrap_or_else(|error| unreadable(&error)));
     }
 
-    /// Those whose items are shown, and how many more there are.
+    /// The steps whose items are shown, and the number of the others.
     fn steps_with_items(
         &self,
         project: &ProjectId,
@@ -98,7 +98,7 @@ impl Journal {
         (shown, steps.count())
     }
 
-    /// Open runs of which a step has had items: of the others no step is looked at.
+    /// Open runs with a step that has had items; the steps of other runs are skipped.
     pub(super) fn runs_with_items(
         &self,
         project: &ProjectId,
@@ -113,7 +113,7 @@ impl Journal {
         entries.filter(|(_, run)| run.has_items).map(|(number, run)| (number, &*run.state))
     }
 
-    /// Nobody watches the project any more who has asked for items.
+    /// No stream of the project shows items any more.
     pub(super) fn ignore_items(&mut self, project: &ProjectId) {
         if let Some(entry) = self.projects.get_mut(project) {
             entry.wants_items = false;

@@ -16,10 +16,11 @@ use crate::log::views::read_event;
 use crate::model::{FIRST_REVISION, Now, Plan, ProjectId, RunState, is_noted};
 
 impl Journal {
-    /// Forgets what is in memory, of everything or of these projects alone, and reads it anew. Who watches what and who
-    /// runs what is not the store's to know, and stays. What was written to a project that is watched since the loop was
-    /// sent its newest message comes out, too: that is where the project has to be when this is called. What is in memory of
-    /// these runs may not be kept; where a store is shared, what is true of others is folded on from where it is.
+    /// Forgets the state in memory, all of it or that of these projects, and reads it again. What is watched, and which
+    /// runs run here, is not in the store, and stays. Messages of watched projects that the loop was not sent are
+    /// delivered, too: so the newest message of a project has to be the last one sent when this is called. The state of
+    /// the runs in `changed` may not be that of the store; if the store is shared, the true state of other runs is
+    /// kept, and new messages are folded into it.
     ///
     /// Where a store is shared, runs that it says are this node's are gone on with.
     pub(super) fn reload(
@@ -31,7 +32,7 @@ impl Journal {
         let mut loaded = self.read_anew(of, changed, now)?;
         if self.is_shared && !self.is_fenced() {
             if let Err(error) = self.adopt(&mut loaded) {
-                // What it says is true all the same, and nobody says it again.
+                // What was read is true, and is not read again.
                 (self.is_stale, self.untold) = (true, loaded.told());
                 return Err(error);
             }
@@ -71,13 +72,13 @@ impl Journal {
         };
         self.is_stale = is_loaded.is_err() || (self.is_stale && of.is_some());
         if let Err(error) = is_loaded {
-            // To be read anew once more, and by then the same is to stay. What was to be told then still is.
+            // It will be read again, so the state stays as it was. What was to be delivered stays, too.
             self.projects.extend(before.projects);
             self.runs.extend(before.runs);
             self.untold = loaded.told();
             return Err(error);
         }
-        // All projects of which something was heard are read together.
+        // All projects with news are read together.
         self.unfolded.clear();
         Ok(loaded)
     }
@@ -111,7 +112,7 @@ impl Journal {
         open.copied().filter(is_submitted).collect()
     }
 
-    /// Is a run known as it is kept, and not only as a batch would have it?
+    /// Is the state of a run that of the store, not that of a batch that was not committed?
     fn is_kept(&self, number: RunNumber, known: &RunEntry) -> bool {
         known.is_foreign || self.ours.contains(&number)
     }
@@ -179,7 +180,7 @@ impl Journal {
         }
     }
 
-    /// The newest run of each project that ended a moment ago is shown to whoever comes.
+    /// Loads the run of each project that ended last and just now: it is shown to new streams.
     fn load_ended_runs(&mut self, recovered: &Recovered, now: Now) -> Result<(), StoreError> {
         let recent_ms = self.limits.recent_ms;
         // The clock stood still while no process ran, so by the other one it may be longer ago.
@@ -223,7 +224,7 @@ impl Journal {
                 }
                 continue;
             }
-            // One that was changed is read anew: what is in memory may be ahead of what is kept, or behind it.
+            // One that was changed is read again: what is in memory may be ahead of what is kept, or behind it.
             let known = before.runs.get(&run.number).filter(|known| self.is_kept(run.number, known));
             let plan = self.plan_of(&run, known)?;
             let (plan, no_plan) = match plan {
@@ -260,7 +261,7 @@ impl Journal {
         })
     }
 
-    /// Whose a run is. Where it is run here and another has asked for its end, whoever runs it hears of it.
+    /// Notes which node has a run. If it runs here and another node has cancelled it, the executor is told.
     fn mark(&mut self, run: &OpenRun, was_told: bool, loaded: &mut Loaded) {
         let Some(entry) = self.runs.get_mut(&run.number) else { return };
         entry.is_foreign = !self.ours.contains(&run.number);
@@ -288,7 +289,7 @@ impl Journal {
             if message.place != PlaceInRun::Middle && problem.is_none() {
                 match read_event(message) {
                     Ok(event) => {
-                        // What is left out is kept by itself since it was said.
+                        // Outputs that are left out are stored separately.
                         let mut fold = Fold { state: &mut state, outputs_bytes: &mut outputs_bytes };
                         fold.apply(&event, outputs_bytes_max);
                     }
@@ -309,18 +310,18 @@ impl Journal {
 /// The runs that have not ended, and what there is to tell that others have written.
 #[derive(Default)]
 pub(super) struct Loaded {
-    /// Those that can go on.
+    /// Runs that can continue.
     pub(super) open: Vec<OpenRun>,
-    /// Those that can't, and why.
+    /// Runs that can't, and why.
     pub(super) unreadable: Vec<Unreadable>,
-    /// What those lack who watch.
+    /// The messages that streams lack.
     missed: Vec<Delivery>,
     /// Ends that others have asked for, and runs that are gone on with.
     pub(super) orders: Vec<Order>,
 }
 
 impl Loaded {
-    /// What of it is to be told.
+    /// The part that is to be delivered.
     fn told(self) -> Self {
         Self { missed: self.missed, orders: self.orders, ..Self::default() }
     }

@@ -80,19 +80,20 @@ pub struct Limits {
     pub retention: Retention,
     /// Runs of all projects that have not ended; one more is refused.
     pub open_runs: usize,
-    /// Those of one project.
+    /// Open runs of one project.
     pub project_runs: usize,
     /// Projects that hold something, or are watched; one more is refused.
     pub projects: usize,
-    /// What all keys may weigh. A project may have as much as is left free, so that one alone has half of it at most and
-    /// there is always room for others; a call that would need more is refused, for none may be forgotten before its time.
+    /// The largest weight of all keys. A project may use as much as is free, so that one project alone gets at most
+    /// half of it and there is always room for others. A call that would need more is refused, because no key may be
+    /// forgotten early.
     pub key_bytes: u64,
-    /// What the outputs in the state of a run may take together; see [`STATE_OUTPUTS_BYTES_MAX`]. Beyond it each is kept by
-    /// itself, as whole as it is in its message.
+    /// The largest size of all outputs in the state of a run; see [`STATE_OUTPUTS_BYTES_MAX`]. Beyond it each output is
+    /// stored separately, as it is in its message.
     pub state_outputs_bytes: u64,
     /// How many plans may be stored; one more is refused.
     pub plans: PlanLimits,
-    /// How long the newest ended run is shown to whoever comes, in milliseconds.
+    /// How long the newest ended run is shown to new streams, in milliseconds.
     pub recent_ms: u64,
 }
 
@@ -103,24 +104,24 @@ pub struct Journal {
     pub(super) limits: Limits,
     projects: HashMap<ProjectId, ProjectEntry>,
     runs: RunMap<RunEntry>,
-    /// Runs that ended a moment ago and are still held, by when: one a project at most, wherever the clock is set.
+    /// Runs that ended just now and are still in memory, by their end: at most one per project.
     pub(super) recent: BTreeMap<(Timestamp, RunNumber), ProjectId>,
-    /// Of those that have not ended the ones that are run here: it is kept that this journal has taken them on, or it found
-    /// them at its start. All others are another node's, and never run here.
+    /// The open runs of this node: this journal has created them, taken them over, or found them at its start. All
+    /// others belong to other nodes and never run here.
     ours: RunSet,
-    /// Of those the ones that wait for others of their group to end, as far as that is kept.
+    /// Those of them that wait for others of their group to end, as of the last commit.
     held: RunSet,
     pub(super) next_number: NonZeroU64,
     numbers: Numbers,
     pub(super) open_runs: usize,
-    /// What all keys weigh that the store holds.
+    /// The weight of all keys in the store.
     pub(super) key_bytes: u64,
     clock: AgeClock,
     pub(super) id_text: Vec<u8>,
     /// The message that is being numbered, or the state of the run that has ended with it.
     pub(super) json_text: Vec<u8>,
     pub(super) lookup: Lookup,
-    /// There are others who read beside it: what they can answer is not answered here.
+    /// There are reader threads: what they can answer is not answered here.
     pub(super) has_readers: bool,
     /// Makes a plan again of a [`Submission`]'s document.
     pub(super) read_plan: ReadPlan,
@@ -131,27 +132,27 @@ pub struct Journal {
     /// While the others think that this node is gone.
     fence: Option<Fence>,
     fences: u64,
-    /// Where projects stand that nothing is held of, as the store said while this batch is handled.
+    /// The standings of projects that are not in memory, as read for this batch.
     fresh: HashMap<ProjectId, (u64, u64)>,
-    /// Where those stand that are followed.
+    /// The standings of the followed projects.
     standings: Arc<Standings>,
-    /// When others are looked at, on the monotonic clock, and behind which of them.
+    /// When the other projects are checked next, on the monotonic clock, and after which of them.
     look_around_at: Duration,
     looked_at: Option<ProjectId>,
     /// Tickets that the batch which was committed last would have spent, and another node had.
     spent: Vec<TicketNote>,
-    /// Runs of which a message was heard and not folded in: they are read anew, and not folded on.
+    /// Runs with a message that was not folded in: they are read again from the start.
     unfolded: RunSet,
-    /// What was to be told when it was read anew, and could not be, for not all could be read.
+    /// What was to be delivered after reading again, and was not because reading failed.
     untold: Loaded,
     /// Runs that were taken over and can't go on: they are to have their last messages.
     unreadable: Vec<Unreadable>,
-    /// What is in memory is not what the store holds: nothing is to be read from it.
+    /// The state in memory is not that of the store, and must not be used.
     pub(super) is_stale: bool,
-    /// What lists are made of, and what of it is to be said anew.
+    /// The heads that lists are made of, and those that are to be published.
     pub(super) heads: Arc<Heads>,
     touched: Touched,
-    /// When history is to be trimmed though nothing comes, on the monotonic clock.
+    /// When history is trimmed even if nothing comes, on the monotonic clock.
     pub(super) trim_at: Duration,
     growth: Growth,
     steerings: Steerings,
@@ -159,7 +160,7 @@ pub struct Journal {
     /// How many steps wait for a decision, of each run in which one does.
     waits: RunMap<usize>,
     webhooks: Webhooks,
-    /// What webhooks were not told because too much waited, so far.
+    /// The number of events dropped so far because too many waited.
     webhooks_dropped: u64,
 }
 
@@ -271,7 +272,7 @@ impl Journal {
         }
     }
 
-    /// What there is just now, counted as no work.
+    /// The current gauges, without counts of work.
     pub fn work(&self) -> WorkCounts {
         let mut counts = WorkCounts::default();
         counts.set_gauges(self.gauges());
@@ -326,7 +327,7 @@ fn is_read(command: &Command) -> bool {
     )
 }
 
-/// What a query is answered where the store can't be read.
+/// The answer to a query if the store can't be read.
 fn unreadable(error: &StoreError) -> Answer {
     log::error!("cannot read the log: {error}");
     Answer::Refused(Refusal::StoreUnavailable)

@@ -15,7 +15,8 @@ const RANDOM_BITS: u32 = 20;
 pub(super) struct Numbers(u64);
 
 impl Numbers {
-    /// Those of a journal that begins now. Where the system gives no randomness, conflicts tell numbers apart.
+    /// The numbers of a journal that starts now. If the system has no randomness, conflicts keep the numbers of nodes
+    /// apart.
     pub(super) fn new() -> Self {
         Self(u64::from_le_bytes(random::bits().unwrap_or_default()))
     }
@@ -25,7 +26,7 @@ impl Numbers {
         Self(seed)
     }
 
-    /// The number of a run that is taken on now, `free` or larger: so many are taken as far as anyone here knows.
+    /// The number of a new run: `free`, which is the first number not known to be taken, or a larger one.
     pub(super) fn next(&mut self, free: NonZeroU64, wall: Timestamp) -> NonZeroU64 {
         let by_time = wall.as_millis() << RANDOM_BITS | self.random() >> (u64::BITS - RANDOM_BITS);
         NonZeroU64::new(by_time).map_or(free, |by_time| free.max(by_time))

@@ -29,7 +29,7 @@ impl Journal {
     /// gone on with: each of them has its last message now.
     ///
     /// # Errors
-    /// Where the store can't be read or written.
+    /// If the store can't be read or written.
     pub fn open(
         store: Box<dyn Store>,
         signer: IdSigner,
@@ -40,7 +40,7 @@ impl Journal {
         Self::open_telling(Webhooks::default(), store, signer, limits, read_plan, now)
     }
 
-    /// The same, where webhooks are told of what happens. What waited for others is given up.
+    /// The same with webhooks. Events that wait for a webhook which is no longer configured are dropped.
     ///
     /// # Errors
     /// As [`open`](Self::open).

@@ -23,12 +23,12 @@ pub(super) struct Outage {
     /// When the store is tried next. Not known until the next batch comes where the last try may have taken long: what time
     /// it was before that says nothing.
     pub(super) retry_at: Option<Duration>,
-    /// What runs said meanwhile, bounded by whoever hands it over: the executor keeps what it has while the store is down.
-    /// And which runs were asked to end: each once, and no more than may be open.
+    /// Records of runs, bounded by the executor, which keeps its records while the store is down; and cancellations, at
+    /// most one per open run.
     pub(super) held: Vec<Command>,
-    /// Who waits until that is kept.
+    /// Those who wait until that is stored.
     barriers: Vec<ReplyTo>,
-    /// What was logged of it, so that the log is not filled with the same line.
+    /// The reason that was logged last, so that the log is not filled with one line.
     reason: String,
 }
 
@@ -44,7 +44,7 @@ impl Journal {
         held.map(|command| if let Command::Records(records) = command { records.len() } else { 0 }).sum()
     }
 
-    /// Tells whoever waits for it that everything so far is kept, or will when it is.
+    /// Replies when everything so far is stored.
     pub(super) fn reach(&mut self, reply: ReplyTo, outcome: &mut Outcome) {
         match &mut self.outage {
             Some(outage) => outage.barriers.push(reply),
@@ -52,11 +52,11 @@ impl Journal {
         }
     }
 
-    /// What runs say is held back, whoever waits for an answer is refused. Never kept.
+    /// Holds records of runs back, and refuses everything else.
     pub(super) fn put_off(&mut self, commands: &[Command], outcome: &mut Outcome) -> bool {
         for command in commands {
             match command {
-                // What is said by runs that are another's by now is never kept.
+                // Records of runs that other nodes may have taken over are never stored.
                 Command::Records(_) if self.is_fenced() => outcome.orders.push(Order::Kept(1)),
                 Command::Records(_) => self.hold_back(command.clone()),
                 Command::Cancel { project, run, reply } => {
@@ -141,7 +141,7 @@ impl Journal {
         }
     }
 
-    /// Who waits for that.
+    /// Ends the outage. Returns those who wait for that.
     fn end_outage(&mut self, outcome: &mut Outcome) -> Vec<ReplyTo> {
         log::info!("the store can be written to again");
         outcome.deliveries.push(Delivery::StoreIsDown(false));
@@ -149,7 +149,7 @@ impl Journal {
         self.outage.take().map_or_else(Vec::new, |outage| outage.barriers)
     }
 
-    /// What is kept then of what was held back; nothing where the store refuses it together.
+    /// Makes a batch of what was held back; none if the store refuses it as a whole.
     fn try_again(&mut self, held: &[Command], now: Now, outcome: &mut Outcome) -> Result<Option<Batch>, StoreError> {
         if self.is_stale {
             self.reload(None, &RunSet::default(), now)?.let_out(outcome);
@@ -207,7 +207,7 @@ impl Journal {
         (!self.is_shared).then(|| now.mono + RETRY)
     }
 
-    /// Of what is held back nothing is kept that runs said.
+    /// Drops the records of runs that are held back.
     pub(super) fn drop_held_records(&mut self, outcome: &mut Outcome) {
         if let Some(outage) = &mut self.outage {
             outage.held = without_records(std::mem::take(&mut outage.held), outcome);
@@ -224,8 +224,8 @@ impl Journal {
         }
     }
 
-    /// What is in memory is ahead of the store: all of it may be, or where a store is shared, and there may be much of others,
-    /// what the batch is about. Where that can't be read anew now, all is before the store is tried next.
+    /// The state in memory is ahead of the store. Reads it again: all of it or, if the store is shared and may have
+    /// much of other nodes, the projects of the batch. If that fails, all is read again before the store is tried next.
     pub(super) fn forget_failed_commit(&mut self, batch: &Batch, now: Now, outcome: &mut Outcome) {
         self.rewind(batch, |_| true);
         let is_all = !self.is_shared || self.is_stale || self.is_fenced();

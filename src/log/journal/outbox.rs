@@ -9,7 +9,7 @@ use crate::log::store::{Due, OutboxChange, RunNumber, StoreError, Write};
 use crate::model::{Notable, Now, ProjectId, RunEvent};
 
 impl Journal {
-    /// A run has said something: every webhook that wants to know is to be told.
+    /// Adds an event of a run to the outbox of every webhook that subscribes to it.
     pub(super) fn tell(
         &mut self,
         part: PartIndex,
@@ -33,14 +33,16 @@ impl Journal {
         }
     }
 
-    /// Gives up what is too much. Where that fails there is only more of it than there should be.
+    /// Drops events beyond the limit. If that fails, there are only more than there should be.
     pub(super) fn trim_outbox(&mut self) {
         match self.store.trim_outbox(self.webhooks.rows_max) {
             Ok(gone) => {
                 for (webhook, rows) in gone {
                     self.webhooks_dropped += rows;
                     log::warn!(
-                        "webhook {webhook}: too many events are queued (limits.webhook_events); dropped the {rows} oldest"
+                        "webhook {webhook}: too many events are queued (limit {}, limits.webhook_events); dropped the \
+                         {rows} oldest",
+                        self.webhooks.rows_max
                     );
                 }
             }

@@ -9,13 +9,13 @@ use super::RunEntry;
 use crate::log::views::leave_out;
 use crate::model::{RunEvent, RunEventKind, RunState, StepId, StepProgress, StepUpdate, json_bytes};
 
-/// What the outputs in a run's state may take together, as JSON. The state is kept as one value, of which SQLite takes
+/// The largest size of all outputs in a run's state, as JSON. The state is kept as one value, of which SQLite takes
 /// 1,000,000,000 bytes. The rest of a step takes at most 12 KiB: a title of 1,024 characters and an error of 500, each
-/// character at most 6 bytes, and about 2 KiB of ids and numbers. So a plan of 10,000 steps has room to spare:
-/// 256 MiB + 10,000 * 12 KiB < 400,000,000.
+/// character at most 6 bytes, and about 2 KiB of ids and numbers. So a plan of 10,000 steps has room to spare: 256 MiB
+/// + 10,000 * 12 KiB < 400,000,000.
 pub const STATE_OUTPUTS_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// What one output may take as JSON that is kept whole: what SQLite takes of one value. It is made as one, too.
+/// The largest output that is stored whole, as JSON: the largest value of SQLite. It is made as one value, too.
 pub(super) const WHOLE_BYTES_MAX: usize = 1_000_000_000;
 
 /// An output that did not fit into the state of its run, and its step.

@@ -63,7 +63,7 @@ impl Journal {
         Ok(Answer::PlanStored { is_new, tag, updated_at })
     }
 
-    /// Why there is no room for a plan in the place of an earlier one, where there is none.
+    /// Why there is no room for a plan that replaces an earlier one, if so.
     fn has_no_room_for_plan(
         &self,
         row: &PlanRow,
@@ -117,7 +117,7 @@ impl Journal {
         if self.is_shared { self.part(project, batch).map(Some) } else { Ok(None) }
     }
 
-    /// The stored plan whose schedule a scheduler knows as it is.
+    /// The stored plan, if its schedule is the one that the scheduler knows.
     fn scheduled_plan(
         &self,
         project: &ProjectId,

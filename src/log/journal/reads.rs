@@ -16,7 +16,7 @@ use crate::log::store::{Ends, Flow, PlaceInRun, RunNumber, StoreError, StoredMes
 use crate::log::views::{RunView, Snapshot};
 use crate::model::{Now, ProjectId, RunId, RunState, StepId};
 
-/// How much of a project's history a loop that begins to watch it is handed, for those who come back.
+/// How much history the loop gets for a project that it begins to watch, for clients that come back.
 const TAIL_BYTES_MAX: usize = 256 * 1024;
 
 impl Journal {
@@ -40,7 +40,7 @@ impl Journal {
                 let wanted = WantedRunEvents { project: &project, run: &run, after, limit, list };
                 events::list(&*self.store, &self.signer, &wanted)
             }
-            // Readers have no room for it just now. What may take them long would hold up everyone here.
+            // The readers have no room for it now. A long query would block the log.
             Query::Events { .. } if self.has_readers => Ok(Answer::Refused(Refusal::StoreUnavailable)),
             Query::Events { project, wanted } => {
                 lookup::project_events(&mut |look| look(&*self.store), &self.signer, &project, &wanted)
@@ -130,15 +130,15 @@ impl Journal {
             }
         }
         if let Resume::Reset(_) = resume {
-            // What it is told first is the run so far. The last message of one that has ended is still to come, so that the
-            // stream ends.
+            // A stream is sent the run so far first. If the run has ended, its last message is still to come, so that
+            // the stream ends.
             position = last.map_or(position, |last| last - 1);
         }
         let is_over = resume == Resume::Resumed && last.is_some_and(|last| position >= last);
         Ok(StartingPosition { run: Some(number), is_over, ..StartingPosition::new(project, position, resume) })
     }
 
-    /// Where a stream of one run begins, with the run so far where it begins anew.
+    /// Where a stream of one run begins, with the run so far where it begins again.
     fn with_snapshot(
         &mut self,
         mut start: StartingPosition,
@@ -151,13 +151,13 @@ impl Journal {
         Ok(start)
     }
 
-    /// The same where the run is to be retold in a format.
+    /// The same, if the run is to be retold in a format.
     fn unretold(&self, mut start: StartingPosition, wanted: &Arc<Subscription>, number: RunNumber) -> StartingPosition {
         start.unretold = Some(Unretold { wanted: wanted.clone(), live: self.live(number) });
         start
     }
 
-    /// A run that has not ended, as it is.
+    /// The state of an open run.
     fn live(&self, number: RunNumber) -> Option<RunView> {
         let run = self.runs.get(&number).filter(|run| !run.state.status.is_ended())?;
         Some(RunView { number, state: run.state.clone(), last_seq: run.last_seq })
@@ -202,7 +202,7 @@ impl Journal {
         Ok(Some(frames))
     }
 
-    /// What the loop was not sent of a watched project's messages, all behind `sent`; the newest of it where that is much.
+    /// The messages of a watched project after `sent`, which the loop was not sent; only the newest if there are many.
     pub(super) fn frames_after(&mut self, project: &ProjectId, sent: u64) -> Result<Option<Frames>, StoreError> {
         if self.newest(project)? <= sent {
             return Ok(None);
@@ -244,7 +244,7 @@ impl Journal {
         Ok(self.frames_of(project, texts.first().map_or(newest + 1, |message| message.seq), &texts))
     }
 
-    /// Consecutive messages of a project from this one on, as those get them who watch.
+    /// Consecutive messages of a project from `first_seq` on, as frames.
     pub(super) fn frames_of(&mut self, project: &ProjectId, first_seq: u64, messages: &[StoredMessage]) -> Frames {
         let mut frames = Frames::starting_at(first_seq);
         for message in messages {
@@ -266,7 +266,7 @@ impl Journal {
         let (project, run) = (stretch.project.clone(), stretch.run);
         match self.lookup.page(&*self.store, &self.signer, stretch, bytes_max)? {
             Found::Page(page) => return Ok(Answer::Page(page)),
-            // It was let go while its reader was behind.
+            // The run was removed while its reader was behind.
             Found::NoRun => return Ok(Answer::Refused(Refusal::UnknownRun)),
             Found::Lost => {}
         }
@@ -281,7 +281,7 @@ impl Journal {
         Ok(Answer::StartsAt(Box::new(start)))
     }
 
-    /// May a message behind `after` be gone?
+    /// May a message after `after` be gone?
     fn has_lost(&self, project: &ProjectId, run: Option<RunNumber>, after: u64) -> Result<bool, StoreError> {
         let ends = run.map(|number| self.ends(number)).transpose()?;
         Ok(lookup::has_lost(ends, after, self.store.floor(project)?))
@@ -320,8 +320,8 @@ impl Journal {
         Ok(Some(snapshot))
     }
 
-    /// Tells whoever asked where a stream begins. Where there are snapshots to be made, a reader makes them and tells; the
-    /// project's messages go to the loop from here on all the same.
+    /// Replies where a stream begins. If there are snapshots to make, a reader makes them and replies; the project's
+    /// messages go to the loop from now on in either case.
     pub(super) fn tell_where(&mut self, mut start: Box<StartingPosition>, reply: ReplyTo, outcome: &mut Outcome) {
         let is_retold = start.unretold.is_some();
         match self.has_readers {
@@ -349,7 +349,7 @@ impl Journal {
         lookup::read_state(&json).map(|state| Some(Arc::new(state)))
     }
 
-    /// What a reader has to know to answer this, of what is held here alone; nothing where it is answered here.
+    /// What only the journal knows of what a reader needs for this answer; none if the journal answers.
     pub(super) fn known_of(&self, query: &Query) -> Option<Known> {
         if !self.has_readers || self.is_stale {
             return None;
@@ -383,7 +383,7 @@ impl Journal {
         view.answer(&mut |look| look(&*self.store), project, wanted, &self.signer)
     }
 
-    /// A run as it is, to be shown.
+    /// The current state of a run, to be shown.
     fn view(&self, number: RunNumber) -> Result<Option<RunView>, StoreError> {
         let Some(state) = self.state(number)? else { return Ok(None) };
         let last_seq = match self.runs.get(&number) {

@@ -12,7 +12,7 @@ use crate::model::{EndReason, Now, ProjectId, Record, RunEvent, RunEventKind, Ru
 #[derive(Debug, PartialEq, Eq)]
 enum Fate {
     Kept,
-    /// That is over: it will never be kept.
+    /// It will never be stored.
     Refused(Objection),
     /// The store is down, and it waits until it is not.
     PutOff,
@@ -78,7 +78,7 @@ impl Journal {
         let mut batch = Batch::default();
         match self.commit(std::slice::from_ref(command), &mut batch, now, outcome) {
             Ok(()) => {
-                // That is told once for all that came together.
+                // This is told once for all records that came together.
                 batch.kept = 0;
                 batch.release(outcome);
                 Fate::Kept
@@ -139,8 +139,8 @@ impl Journal {
         Fate::Refused(objection)
     }
 
-    /// A run says what will never be kept, so it ends as far as it is kept, without the outputs in its state: they may be
-    /// what is too much. Where even that is refused it stays as it is, and the next start goes on with it.
+    /// A record of a run will never be stored, so the run ends here, without the outputs in its state, which may be
+    /// what is too large. If even that is refused, the run stays open, and the next start continues it.
     fn end_refused(
         &mut self,
         project: &ProjectId,

@@ -43,7 +43,7 @@ impl Journal {
         let state = RunState::clone(&entry.state);
         let mut whole_outputs = HashMap::new();
         let truncated = state.steps.iter().filter(|step| step.truncated).map(|step| &step.id);
-        // Those of steps whose turn has not come are kept, too.
+        // Outputs for steps that have not started are stored, too.
         let to_come = plan.kept_wholes().filter(|step| state.step(step).is_some_and(|step| !step.truncated));
         for step in truncated.chain(to_come) {
             if let Some(output) = self.whole_output(run.number, step)? {
@@ -56,7 +56,7 @@ impl Journal {
         Ok(Some(Order::Resume(Box::new(resumed))))
     }
 
-    /// What is kept of the items of steps that go on; their whole outputs with the others.
+    /// What is stored of the items of steps that continue. Their whole outputs are with those of steps.
     fn items_to_resume(
         &self,
         run: &OpenRun,

@@ -11,10 +11,10 @@ use crate::model::{FIRST_REVISION, Now, ProjectId, Timestamp, is_noted};
 /// The most new messages of a project that runs are folded on with. With more, they are folded from the beginning.
 const CHANGES_MAX: u64 = 4096;
 
-/// The same in bytes.
-const BEHIND_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The most bytes of new messages that runs are folded on with.
+const CHANGES_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// What was in memory before it was read anew.
+/// The state in memory before it was read again.
 #[derive(Default)]
 pub(super) struct Before {
     pub(super) projects: HashMap<ProjectId, ProjectEntry>,
@@ -24,7 +24,7 @@ pub(super) struct Before {
 }
 
 impl Before {
-    /// What was known of a run, where that is true and can be folded on.
+    /// The state of a run, if it is true and new messages can be folded into it.
     pub(super) fn take_true(&mut self, run: &OpenRun, changed: &RunSet) -> Option<RunEntry> {
         let is_noted = run.document.as_deref().is_some_and(is_noted);
         if changed.contains(&run.number) || is_noted || !self.changes.contains_key(&run.project) {
@@ -36,8 +36,8 @@ impl Before {
 }
 
 impl Journal {
-    /// What has come to projects since they were read, of those of which that is little and all there. It is wanted of those
-    /// alone that are watched, or have runs that may be folded on.
+    /// The new messages of projects since they were read, if these are few and complete. Only for projects that are
+    /// watched, or have runs that may be folded on.
     pub(super) fn changes_since(
         &self,
         before: &Before,
@@ -54,14 +54,14 @@ impl Journal {
         Ok(changes)
     }
 
-    /// The messages of a project after `from` and up to `to`, without a gap; none where that is much.
+    /// The messages of a project after `from` and up to `to`, without a gap; none if that is much.
     fn stretch(&self, project: &ProjectId, from: u64, to: u64) -> Result<Option<Vec<StoredMessage>>, StoreError> {
         let Some(count) = to.checked_sub(from).filter(|count| *count <= CHANGES_MAX) else { return Ok(None) };
         let (mut messages, mut bytes) = (Vec::new(), 0);
         if count > 0 {
             self.store.messages(project, from, None, &mut |message| {
                 bytes += message.json.len();
-                if message.seq > to || bytes > BEHIND_BYTES_MAX {
+                if message.seq > to || bytes > CHANGES_BYTES_MAX {
                     return Flow::Stop;
                 }
                 messages.push(message.clone());

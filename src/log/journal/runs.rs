@@ -95,7 +95,7 @@ impl Journal {
         }
     }
 
-    /// What a run goes on from; none where that is gone.
+    /// The run that a run continues from; none if it is gone.
     fn retried(&self, new: &Submission) -> Result<Option<Retried>, StoreError> {
         let Some(retry_of) = &new.plan.retry_of else { return Ok(Some(Retried::default())) };
         let Some(of) = self.store.run_number(new.project(), &retry_of.run)? else { return Ok(None) };
@@ -148,7 +148,7 @@ impl Journal {
         self.hold_entry(number, project, run)
     }
 
-    /// The same, of one that is folded so far.
+    /// The same for a run that is already folded.
     pub(super) fn hold_entry(
         &mut self,
         number: RunNumber,
@@ -353,7 +353,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Runs that are no longer shown to whoever comes are not held any more: the store has their state.
+    /// Drops ended runs that are no longer shown to new streams: the store has their state.
     pub(super) fn forget_ended(&mut self, now: Timestamp) {
         while let Some(((ended_at, _), _)) = self.recent.first_key_value()
             && now.millis_since(*ended_at) > self.limits.recent_ms

@@ -19,8 +19,8 @@ impl Spending {
 }
 
 impl Journal {
-    /// Begins the streams that tickets are spent for, once that is kept: all in one commit. One whose ticket another node has
-    /// spent begins where its client shows what only a stream can have told it.
+    /// Spends the tickets of these streams in one commit, and begins the streams. A stream whose ticket another node
+    /// has spent begins only if its client shows an id that only a stream can have sent.
     pub(super) fn spend(&mut self, streams: Vec<Spending>, now: Now, outcome: &mut Outcome) {
         if streams.is_empty() {
             return;
@@ -33,7 +33,7 @@ impl Journal {
         let begins = |it: &Spending| is_kept && (it.spends.is_proven || !spent.contains(&it.spends.note));
         let (mut begun, refused): (Vec<_>, Vec<_>) = streams.into_iter().partition(begins);
         for Spending { mut start, reply, .. } in refused {
-            // The project's newest messages go to the next one who asks.
+            // The project's newest messages go to the next stream.
             match (start.backlog.take(), Spending::first_of(&mut begun, &start.project)) {
                 (Some(backlog), Some(next)) => next.start.backlog = Some(backlog),
                 (Some(_), None) => self.unwatch(&start.project),

@@ -11,7 +11,7 @@ use super::{Journal, ProjectEntry};
 use crate::log::store::Standing;
 use crate::model::ProjectId;
 
-/// Projects that are passed over at most: those beyond hold up what was published behind them.
+/// Projects that are passed over at most: those beyond hold up what was published after them.
 const PUT_OFF_MAX: usize = 1024;
 
 /// See the top of this file.
@@ -24,7 +24,7 @@ pub struct Standings {
 }
 
 impl Standings {
-    /// Where they stand now, in no order.
+    /// All standings, in no order.
     pub fn all(&self) -> Vec<Standing> {
         let standings = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
         let standing = |(project, &(newest, revision)): (&ProjectId, &(u64, u64))| Standing {
@@ -35,7 +35,7 @@ impl Standings {
         standings.iter().map(standing).collect()
     }
 
-    /// The same, of these projects alone, where they are followed.
+    /// The standings of those of these projects that are followed.
     pub fn of(&self, projects: &[ProjectId]) -> Vec<Standing> {
         let standings = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
         let standing = |project: &ProjectId| {
@@ -45,7 +45,7 @@ impl Standings {
         projects.iter().filter_map(standing).collect()
     }
 
-    /// Projects to which nothing that applications have published can be numbered now: there are as many as may be.
+    /// New projects whose published messages wait because there are too many projects.
     pub fn put_off(&self) -> Vec<ProjectId> {
         self.put_off.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
@@ -86,7 +86,7 @@ impl Standings {
 }
 
 impl Journal {
-    /// Where the projects stand that are followed. Nothing where no other can write to the store.
+    /// The standings of the followed projects. Empty if no other node can write to the store.
     pub fn standings(&self) -> Arc<Standings> {
         self.standings.clone()
     }
@@ -105,14 +105,14 @@ impl Journal {
         Some((entry.newest, entry.revision))
     }
 
-    /// Says where those stand that have been touched.
+    /// Publishes the standings of the projects that have been touched.
     pub(super) fn say_standings<'a>(&self, touched: impl Iterator<Item = &'a ProjectId>) {
         if self.is_shared {
             self.standings.say(touched.map(|project| (project.clone(), self.followed(project))));
         }
     }
 
-    /// Says where all stand.
+    /// Publishes all standings.
     pub(super) fn say_all_standings(&self) {
         if self.is_shared {
             let followed = |project: &ProjectId| Some((project.clone(), self.followed(project)?));

@@ -37,11 +37,11 @@ pub(super) struct Steerings {
 /// A wish on its way.
 pub(super) struct Wish {
     claim: Claim,
-    /// Who waits for the answer: more than one where the call has come again meanwhile.
+    /// Those who wait for the answer: several if the call was repeated meanwhile.
     waiters: Vec<Waiter>,
 }
 
-/// Who waits for the answer to a wish.
+/// One who waits for the answer to a wish.
 #[derive(Clone)]
 pub(super) enum Waiter {
     Here(ReplyTo),
@@ -50,7 +50,7 @@ pub(super) enum Waiter {
 }
 
 impl Wish {
-    /// Those who wait here. Where another node was asked, the wish stays open for the next that has the run.
+    /// Those who wait on this node. A wish of another node stays open for the next node that has the run.
     fn replies(&self) -> impl Iterator<Item = &ReplyTo> {
         self.waiters.iter().filter_map(|waiter| match waiter {
             Waiter::Here(reply) => Some(reply),
@@ -59,7 +59,7 @@ impl Wish {
     }
 }
 
-/// What a batch changes of wishes, once it is committed.
+/// A change of a wish, applied when the batch is committed.
 pub(super) enum Move {
     /// One goes on its way.
     Begun(SteeringId, Wish),
@@ -76,7 +76,7 @@ pub(super) enum Move {
 }
 
 impl Journal {
-    /// Someone wants something of a run. None where the answer comes later.
+    /// Handles a wish for a run. None if the answer comes later.
     pub(super) fn steer(
         &mut self,
         request: &SteerRequest,
@@ -95,7 +95,7 @@ impl Journal {
         self.take_up(request, Waiter::Here(reply.clone()), batch, now)
     }
 
-    /// Someone wants something of a run of this node. None where the answer comes later.
+    /// Handles a wish for a run of this node. None if the answer comes later.
     pub(super) fn take_up(
         &mut self,
         request: &SteerRequest,
@@ -159,8 +159,8 @@ impl Journal {
         if self.steerings.on_their_way.len() + batch.steerings_begun() >= STEERINGS_MAX {
             return Ok(Some(Refusal::TooManySteerings(STEERINGS_MAX)));
         }
-        // What it will be answered is not known yet: by that, and by no more than may be on their way, the keys may come to
-        // weigh more than they should.
+        // The answer is not known yet. So the keys may exceed their limit by the answers of the wishes that are under
+        // way.
         let call = Earlier { fingerprint: claim.fingerprint.value, answer: Arc::default() };
         let has_room = self.has_room_to_bind(claim, &call, batch, now)?;
         Ok((!has_room).then_some(Refusal::TooManyKeys(self.limits.key_bytes)))
@@ -193,7 +193,7 @@ impl Journal {
         let Some((claim, waiters)) = self.wish_of(verdict.id, batch) else { return Ok(()) };
         let is_open = self.run_here(project, run).is_some();
         let answer = match &verdict.answer {
-            // What came of it is not kept where the log has ended the run itself.
+            // The verdict is not stored if the log has ended the run itself.
             Ok(_) if !is_open => Err(Refusal::Steering(SteeringError::RunEnded)),
             Ok(body) => {
                 let body: Arc<[u8]> = body.to_string().into_bytes().into();
@@ -215,7 +215,7 @@ impl Journal {
         Ok(())
     }
 
-    /// The claim of a wish on its way, and who waits for what comes of it.
+    /// The claim of a wish that is under way, and those who wait for its answer.
     fn wish_of(&self, id: SteeringId, batch: &Batch) -> Option<(Claim, Vec<Waiter>)> {
         let begun = batch.steerings().find_map(|moved| match moved {
             Move::Begun(begun, wish) if *begun == id => Some(wish),
@@ -259,14 +259,14 @@ impl Journal {
         }
     }
 
-    /// What was wanted of runs never comes to them, and whoever wants it may try again.
+    /// Refuses the wishes that have not reached their runs; clients may try again.
     pub(super) fn refuse_steerings(&mut self, refusal: &Refusal, outcome: &mut Outcome) {
         for (_, wish) in self.steerings.on_their_way.drain() {
             wish.replies().for_each(|to| outcome.reply(to, Answer::Refused(refusal.clone())));
         }
     }
 
-    /// Nothing that was wanted of runs will come to them any more.
+    /// Refuses all wishes from now on.
     pub(super) fn end_steering(&mut self, outcome: &mut Outcome) {
         self.steerings.is_over = true;
         for (_, wish) in self.steerings.on_their_way.drain() {

@@ -19,8 +19,8 @@ impl Journal {
         self.last_words(&run.project, &run.run, why, now)
     }
 
-    /// The same, of runs that were taken over. What the log says itself is nothing that whoever runs the runs has handed over:
-    /// where the store is down it is not held back, but said anew.
+    /// The same for runs that were taken over. The records are made by the log, not by the executor: if the store is
+    /// down, they are not held back, but made again.
     pub(super) fn end_taken_over(&mut self, now: Now, outcome: &mut Outcome) {
         if self.unreadable.is_empty() || self.is_down() {
             return;
@@ -71,7 +71,7 @@ impl Journal {
     }
 }
 
-/// What stands in for a plan that can't be read.
+/// A stand-in for a plan that can't be read.
 pub(super) fn stand_in(run: &OpenRun) -> Plan {
     Plan {
         parent: None,

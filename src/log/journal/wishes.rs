@@ -22,14 +22,14 @@ use crate::model::{Now, ProjectId, RunId, Steering, SteeringError};
 /// How long the answer of another node is waited for: longer than another takes to be gone and its runs to be taken over.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// Of how many wishes it is known that they were answered here. Whoever reads the store for this journal may have read some
-/// of them as open just before; it has one such reading on its way at a time.
+/// How many answered wishes are remembered. The tail may have read some of them as open just before they were answered;
+/// it has at most one such result under way.
 const ANSWERED_MAX: usize = 4 * STEERINGS_MAX;
 
-/// What is known of wishes for others, and of others.
+/// The wishes for other nodes, and those of other nodes.
 #[derive(Default)]
 pub(super) struct Wishes {
-    /// Those that someone waits for here.
+    /// Wishes whose answers clients of this node wait for.
     asked: HashMap<WishId, Asked>,
     waiting: Arc<WaitingWishes>,
     /// The newest that were answered here.
@@ -141,7 +141,8 @@ impl Journal {
         Some((*id, asked.claim.fingerprint.value == claim.fingerprint.value))
     }
 
-    /// Takes out of `commands` what came of wishes: who waits here is answered. What others want of runs here is to be done.
+    /// Takes news of wishes out of `commands`. Clients of this node get the answers to their wishes; the wishes of
+    /// other nodes are returned as commands.
     pub(super) fn hear_wishes(&mut self, commands: &mut Vec<Command>, outcome: &mut Outcome) -> Vec<Command> {
         let mut to_do = Vec::new();
         for command in commands.extract_if(.., |command| matches!(command, Command::Wishes(_))) {
@@ -172,7 +173,8 @@ impl Journal {
             Ok(other) if other != *number => {
                 return self.answer_wish(project, *id, &Answer::Refused(Refusal::RunEnded), batch);
             }
-            // It was taken over just now, and is not gone on with so far; or it is another's by now. It comes again.
+            // The run was taken over just now and does not continue yet, or another node has it by now. The wish comes
+            // again.
             Ok(_) if self.run_here(project, run).is_none() => return Ok(()),
             Ok(_) => {}
         }
@@ -197,7 +199,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Who has waited too long is told so, and all are while the store is down or when this node ends.
+    /// Refuses the wishes that have waited too long, or all of them while the store is down or when this node ends.
     pub(super) fn give_wishes_up(&mut self, now: Now, outcome: &mut Outcome) {
         if self.wishes.asked.is_empty() {
             return;
@@ -210,14 +212,14 @@ impl Journal {
     }
 }
 
-/// A wish, as it is kept for the node that has the run.
+/// A wish, as it is stored for the node that has the run.
 #[derive(Debug, Serialize, Deserialize)]
 struct Wanted {
     by: Arc<str>,
     what: Steering,
     key: Option<String>,
     claimed: Option<RunId>,
-    /// Of the call's JSON value, and of its bytes.
+    /// The digests of the call's JSON value and of its bytes.
     fingerprints: [[u8; 32]; 2],
 }
 
@@ -239,7 +241,7 @@ impl Wanted {
     }
 }
 
-/// An answer, as it is kept for who waits for it.
+/// An answer, as it is stored for the node that waits for it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum WishAnswer {
@@ -270,7 +272,7 @@ impl WishAnswer {
     }
 }
 
-/// The answer of another node; where there is none, the run has ended without one.
+/// The answer of another node; an empty one means that the run has ended without an answer.
 fn answer_of(kept: &[u8]) -> Answer {
     if kept.is_empty() {
         return Answer::Refused(Refusal::Steering(SteeringError::RunEnded));

@@ -7,8 +7,8 @@ use crate::log::store::{Look, StoreError};
 pub(in crate::log) type Piece = Option<(Vec<u8>, Option<Box<Rest>>)>;
 
 impl Rest {
-    /// What comes behind what was answered before, about so many bytes at most. Where what it was read from was let go
-    /// or replaced meanwhile, there is nothing that goes on from it.
+    /// The next piece, of about `bytes_max` bytes at most. If its source was deleted or replaced meanwhile, there is no
+    /// next piece.
     pub(in crate::log) fn answer(&self, look: Look<'_>, bytes_max: usize) -> Result<Answer, StoreError> {
         let mut piece = None;
         match self {

@@ -16,7 +16,7 @@ pub(in crate::log) struct WantedRunEvents<'a> {
     pub(in crate::log) run: &'a RunId,
     /// Behind this message.
     pub(in crate::log) after: u64,
-    /// At most so many.
+    /// The maximum number.
     pub(in crate::log) limit: usize,
     pub(in crate::log) list: EventList,
 }

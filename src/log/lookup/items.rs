@@ -14,7 +14,7 @@ use crate::model::{
 /// A page ends behind the item that makes it this large, however many more it might hold.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Steps of which the items are shown together; how many more there are is told.
+/// The most steps whose items are shown together; the number of further steps is shown.
 pub(in crate::log) const STEPS_SHOWN_MAX: usize = 4096;
 
 /// What is shown of the items of several steps together.
@@ -147,7 +147,7 @@ fn each(
     failure.map_or(Ok(()), Err)
 }
 
-/// What is kept of one item.
+/// What is stored of one item.
 pub(super) fn one(
     history: &dyn History,
     number: RunNumber,
@@ -237,7 +237,7 @@ mod tests {
         StepId::parse(id).expect("an id")
     }
 
-    /// A store with a run of which each of these steps has so many items with outputs of 2,000 bytes.
+    /// A store with a run whose steps each have this many items with outputs of 2,000 bytes.
     fn store(steps: &[&str], items: u32) -> MemoryStore {
         let mut store = MemoryStore::new();
         let at = crate::model::Timestamp::from_millis(1);

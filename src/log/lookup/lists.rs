@@ -44,7 +44,7 @@ pub(in crate::log) struct WantedRuns<'a> {
     pub(in crate::log) status: Option<RunStatus>,
     /// Only those older than this.
     pub(in crate::log) before: Option<&'a Position>,
-    /// At most so many.
+    /// The maximum number.
     pub(in crate::log) limit: usize,
 }
 

@@ -42,14 +42,14 @@ use super::views::RunView;
 use crate::auth::IdSigner;
 use crate::model::{FIRST_REVISION, ProjectId, RunId, RunState, StepId, StepStatus, shown_document};
 
-/// What a reader is asked.
+/// A question for a reader.
 #[derive(Debug)]
 pub struct Question {
     pub(super) reply: ReplyTo,
     pub(super) asked: Asked,
 }
 
-/// What is to be done for an answer.
+/// The work for an answer.
 #[derive(Debug)]
 pub(super) enum Asked {
     /// To look this up, where so much is known.
@@ -62,7 +62,7 @@ pub(super) enum Asked {
     Retold(Box<StartingPosition>),
 }
 
-/// What is known of a run that a store does not say.
+/// What the journal knows about a run that is not in the store.
 #[derive(Debug)]
 pub(super) enum Known {
     /// Nothing: where it goes on, the log has to be asked.
@@ -76,7 +76,7 @@ pub(super) enum Known {
 pub(super) enum Found {
     /// Here it is.
     Page(Page),
-    /// Something behind the position is gone.
+    /// A message after the position is gone.
     Lost,
     /// The run is gone.
     NoRun,
@@ -94,17 +94,17 @@ pub(super) struct Lookup {
 }
 
 impl Default for Lookup {
-    /// What is enough where messages are at hand and only have to be encoded.
+    /// This is enough if messages are at hand and only have to be encoded.
     fn default() -> Self {
         Self::new(4 * 1024 * 1024)
     }
 }
 
-/// The state of a run; where there is none the answer, or nothing where the log has to be asked.
+/// The state of a run; if there is none, the answer, or none if the log has to be asked.
 type StateOrAnswer = Result<(RunNumber, Arc<RunState>), Option<Answer>>;
 
 impl Lookup {
-    /// One that remembers up to so many bytes of pages.
+    /// A lookup with a page cache of this many bytes.
     pub(super) fn new(cache_bytes_max: usize) -> Self {
         Self {
             cache: PageCache::new(cache_bytes_max),
@@ -133,7 +133,7 @@ impl Lookup {
                 let stretch = Stretch { project: project.clone(), run: *run, view: *view, after: *after };
                 Ok(match self.page(history, signer, stretch, *bytes_max)? {
                     Found::Page(page) => Some(Answer::Page(page)),
-                    // What a stream is told then is made of the states of runs that go on.
+                    // The reset of the stream is made of the states of open runs, so the log is asked.
                     Found::Lost => None,
                     Found::NoRun => Some(Answer::Refused(Refusal::UnknownRun)),
                 })
@@ -157,7 +157,7 @@ impl Lookup {
         }
     }
 
-    /// The messages of a stretch, as many as `bytes_max` holds, but one at least.
+    /// The messages of a stretch, up to `bytes_max` bytes, but at least one.
     ///
     /// What the floor has passed is not looked for in the cache: it is asked for anew each time.
     pub(super) fn page(
@@ -215,7 +215,7 @@ impl Lookup {
         Ok((Block::new(bytes, marks, up_to, has_last), is_full))
     }
 
-    /// What is asked for of a run in a format; nothing where the log has to be asked for its state.
+    /// Messages of a run in a format; none if the log has to be asked for its state.
     pub(super) fn retell(
         &mut self,
         look: Look<'_>,
@@ -248,7 +248,7 @@ impl Lookup {
         }
     }
 
-    /// Where a stream in a format begins, with what it is told first.
+    /// Where a stream in a format begins, with what it is sent first.
     pub(super) fn begin_retold(
         &mut self,
         look: Look<'_>,
@@ -290,7 +290,7 @@ impl Lookup {
         }
     }
 
-    /// The state of a run; where there is none the answer, or nothing where the log has to be asked.
+    /// The state of a run; if there is none, the answer, or none if the log has to be asked.
     fn state_of(
         &mut self,
         history: &dyn History,
@@ -336,7 +336,7 @@ impl Lookup {
         Ok(Answer::Ended(Arc::new(RunAtItsEnd { document, state, output_bytes })))
     }
 
-    /// A run as JSON; nothing where the log has to be asked for its state. In several looks, none of which is long.
+    /// A run as JSON; none if the log has to be asked for its state. Reads in several short lookups.
     pub(super) fn run(
         &mut self,
         reader: &mut dyn Reader,
@@ -374,7 +374,7 @@ impl Lookup {
 }
 
 impl Known {
-    /// What is answered where something was to be retold; nothing where the log has to be asked.
+    /// The answer after retelling; none if the log has to be asked.
     fn final_answer(&self, told: Result<Answer, Miss>) -> Result<Option<Answer>, StoreError> {
         match told {
             Ok(answer) => Ok(Some(answer)),
@@ -384,7 +384,7 @@ impl Known {
         }
     }
 
-    /// The answer where a run neither goes on nor has ended; nothing where it may go on.
+    /// The answer if a run is neither open nor ended; none if it may be open.
     fn gone(&self) -> Option<Answer> {
         match self {
             Self::Untold => None,
@@ -407,7 +407,7 @@ pub(super) fn begun(mut start: Box<StartingPosition>, signer: &IdSigner) -> Answ
     Answer::StartsAt(start)
 }
 
-/// May a message behind `after` be gone? Of a run alone: one between its first and its last, which are kept.
+/// May a message after `after` be gone? For one run: a message between its first and its last, which are kept.
 pub(super) fn has_lost(run: Option<Ends>, after: u64, floor: u64) -> bool {
     let is_below = after + 1 < floor;
     match run {
@@ -418,7 +418,7 @@ pub(super) fn has_lost(run: Option<Ends>, after: u64, floor: u64) -> bool {
     }
 }
 
-/// What a run was made of, or its plan is by now, as it may be shown; the revision tells one from another.
+/// The current plan of a run, as it may be shown, with its revision.
 pub(super) fn plan(history: &dyn History, project: &ProjectId, run: &RunId) -> Result<Answer, StoreError> {
     let document = match document(history, project, run)? {
         Answer::Document(document) => document,
@@ -434,7 +434,7 @@ pub(super) fn plan(history: &dyn History, project: &ProjectId, run: &RunId) -> R
     Ok(Answer::StoredPlan { body: shown, tag: revision.unwrap_or(FIRST_REVISION).to_string().into() })
 }
 
-/// What a run was made of, as it was submitted: not to be shown.
+/// The document of a run, as submitted, with its secrets.
 pub(super) fn document(history: &dyn History, project: &ProjectId, run: &RunId) -> Result<Answer, StoreError> {
     let document = match history.run_number(project, run)? {
         Some(number) => history.document(number)?,

@@ -22,14 +22,14 @@ use crate::log::store::{History, RunNumber, StoreError, StoredOutput};
 use crate::model::json::without_bom;
 use crate::model::{OutputStream, RunState, StepId, StepState, StepStatus};
 
-/// Outputs of which it is remembered what they are; at the limit all are forgotten, and found out again.
+/// How many outputs are remembered; at the limit all are forgotten.
 const REMEMBERED_MAX: usize = 1024;
 
 /// What an output is made of.
 enum Source {
-    /// The first so many bytes that the step wrote to this stream.
+    /// The first `length` bytes that the step wrote to this stream.
     Written { stream: OutputStream, length: u64, is_json: bool },
-    /// What it returned, written out.
+    /// Its return value as text.
     Made(Arc<Made>),
 }
 
@@ -41,7 +41,7 @@ struct Final {
     is_json: bool,
 }
 
-/// What was found out of the outputs of steps that have completed.
+/// What is known about the outputs of completed steps.
 #[derive(Default)]
 pub(in crate::log) struct Shown {
     remembered: HashMap<(RunNumber, StepId), Final>,
@@ -71,7 +71,7 @@ impl Shown {
             },
         };
         let step = &state.id;
-        // Of an attempt that wrote nothing so far, what the one before it wrote is still kept.
+        // If an attempt has written nothing so far, the output of the one before is still stored.
         let kept = history.output(number, step)?.filter(|kept| kept.attempt >= state.attempt);
         let kept = kept.unwrap_or(StoredOutput { attempt: state.attempt, ..StoredOutput::default() });
         let (length, is_json, made, stream) = match self.source(history, number, state, kept, wanted.stream)? {
@@ -124,7 +124,7 @@ impl Shown {
         }
     }
 
-    /// What a step has returned that has completed with this value, or the beginning of it.
+    /// The return value of a completed step as text. `value` is the value in its message, or the beginning of it.
     fn made_of(&mut self, written: &Written<'_>, value: &Value) -> Result<Arc<Made>, StoreError> {
         let key = (written.number, written.step.clone());
         match self.made.get(&key) {
@@ -133,7 +133,7 @@ impl Shown {
         }
     }
 
-    /// Of a step that has completed with this value, or the beginning of it.
+    /// The final output of a completed step. `value` is the value in its message, or the beginning of it.
     fn final_of(&mut self, written: &Written<'_>, value: &Value) -> Result<Final, StoreError> {
         let key = (written.number, written.step.clone());
         if let Some(&known) = self.remembered.get(&key) {
@@ -149,7 +149,7 @@ impl Shown {
     }
 }
 
-/// A value written out: text as it is, anything else as JSON.
+/// A value as text: a string as it is, anything else as JSON.
 fn made(value: &Value) -> Result<Made, StoreError> {
     match value {
         Value::String(text) => Ok(Made { bytes: text.clone().into_bytes(), is_json: false }),
@@ -162,8 +162,8 @@ fn to_json(value: &Value) -> Result<Vec<u8>, StoreError> {
 }
 
 impl OutputRest {
-    /// Its first bytes, and what is left then; nothing where the step has made another attempt since, or its run was let
-    /// go: then there is nothing that goes on from what was answered before.
+    /// The next bytes, and the rest after them; none if the step has made another attempt since, or its run was
+    /// deleted.
     pub(in crate::log) fn go_on(&self, history: &dyn History, bytes_max: usize) -> Result<Piece, StoreError> {
         let kept = history.output(self.number, &self.step)?;
         match kept.is_some_and(|kept| kept.attempt == self.attempt) {
@@ -193,7 +193,7 @@ impl MadeRest {
     }
 }
 
-/// What a step wrote.
+/// The output that a step wrote.
 struct Written<'a> {
     history: &'a dyn History,
     number: RunNumber,
@@ -226,7 +226,7 @@ impl Written<'_> {
         Ok(self.length - newline)
     }
 
-    /// What the step returned: this value, or the whole of which it is the beginning.
+    /// The return value: `value`, or the whole value that it is the beginning of.
     fn returned<'v>(&self, value: &'v Value) -> Result<Cow<'v, Value>, StoreError> {
         match self.history.whole_output(self.number, self.step)? {
             Some(json) => serde_json::from_slice(&json).map(Cow::Owned).map_err(|error| StoreError(error.to_string())),

@@ -19,7 +19,7 @@ use crate::model::ProjectId;
 /// others out.
 const BLOCK_PART_MAX: usize = 8;
 
-/// What a block takes beside its bytes and marks.
+/// The overhead of a block.
 const BLOCK_OVERHEAD_BYTES: usize = 256;
 
 /// Where a page begins, and whose it is.
@@ -37,7 +37,7 @@ pub(in crate::log) struct Stretch {
 #[derive(Debug)]
 pub(in crate::log) struct Block {
     bytes: Arc<[u8]>,
-    /// Of each message its `seq` and the offset just behind it.
+    /// Of each message its `seq` and the offset just after it.
     marks: Vec<(u64, usize)>,
     up_to: u64,
     has_last: bool,
@@ -52,7 +52,7 @@ impl Block {
         Self { bytes: bytes.into(), marks, up_to, has_last }
     }
 
-    /// The messages behind `after`, as many as `bytes_max` holds, but one at least.
+    /// The messages after `after`, up to `bytes_max` bytes, but at least one.
     pub(in crate::log) fn cut(&self, after: u64, bytes_max: usize) -> Page {
         let from = self.marks.partition_point(|(seq, _)| *seq <= after);
         let start = self.end_of(from);
@@ -91,7 +91,7 @@ impl Block {
 pub(in crate::log) struct PageCache {
     bytes_max: usize,
     blocks: BTreeMap<Stretch, (Block, u64)>,
-    /// The same by when they were used last.
+    /// The same by their last use.
     by_use: BTreeMap<u64, Stretch>,
     bytes: usize,
     uses: u64,
@@ -123,7 +123,7 @@ impl PageCache {
         Some(block.cut(stretch.after, bytes_max))
     }
 
-    /// Holds a full block for those who come behind.
+    /// Keeps a full block for other streams that follow.
     pub(in crate::log) fn insert(&mut self, stretch: Stretch, block: Block) {
         if block.weight() > self.bytes_max / BLOCK_PART_MAX {
             return;

@@ -34,7 +34,7 @@ struct Listed<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ShownFirings {
-    /// The next times; none where the schedule is paused.
+    /// The next times; none if the schedule is paused.
     next: Vec<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_fired: Option<Timestamp>,
@@ -88,7 +88,7 @@ impl OpenRuns {
         })
     }
 
-    /// Nothing where its run is not listed any more.
+    /// None if its run is not listed any more.
     fn last_run(&self, history: &dyn History, row: &PlanRow) -> Result<Option<Box<RawValue>>, StoreError> {
         let Some(run) = &row.last_run else { return Ok(None) };
         let Some(number) = history.run_number(&row.project, run)? else { return Ok(None) };

@@ -20,15 +20,15 @@ use crate::log::store::{Flow, History, Look, PlaceInRun, RunNumber, StoreError, 
 use crate::log::views::{RunView, read_event};
 use crate::model::{ProjectId, RunEventKind, Timestamp};
 
-/// What all encoders that are kept may hold. Beyond it those go that were not asked of for the longest time; whoever needs
-/// one again waits until its run is folded anew.
+/// The most memory of all kept encoders. Beyond it the least recently used are dropped; a stream that needs one again
+/// waits until its run is folded again.
 const ENCODERS_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Messages that are folded in one look, so that none is long.
 const LOOK_MESSAGES_MAX: usize = 512;
 
-/// Of what a channel lacks so much comes along with what somebody is told first. Where it is more, nobody watched a moment
-/// ago, and nobody wants it.
+/// The most bytes for a run's channel that come along with the beginning of a stream. If the channel lacks more, it had
+/// no streams just now, and needs none of it.
 const ROW_BYTES_MAX: usize = 256 * 1024;
 
 /// A run in a format.
@@ -68,7 +68,7 @@ pub(in crate::log) struct Retelling {
     uses: u64,
 }
 
-/// A run, a format, and whose the encoder is: its channel's, or of those who read before that and have come to a position.
+/// A run, a format, and the position of a reader; none for the encoder of the channel.
 type Key = (RunNumber, Format, Option<u64>);
 
 /// An encoder that has told everything of its run up to a position.
@@ -80,7 +80,7 @@ struct Kept {
 }
 
 impl Retelling {
-    /// What whoever wants to watch is told first, and where that begins. What the run's channel lacks comes along.
+    /// What a new stream is sent first, and where it begins. What the run's channel lacks comes along.
     pub(in crate::log) fn begin(
         &mut self,
         look: Look<'_>,
@@ -105,8 +105,8 @@ impl Retelling {
         Ok(())
     }
 
-    /// What a channel lacks behind `after`, or behind what came along with what somebody was told first meanwhile; about so
-    /// many bytes of it at most.
+    /// What a channel lacks after `after`, or after what came along with the beginning of a stream meanwhile; about
+    /// `bytes_max` bytes at most.
     pub(in crate::log) fn row(
         &mut self,
         look: Look<'_>,
@@ -119,7 +119,7 @@ impl Retelling {
         let kept = match self.take(key).filter(|kept| kept.at >= after) {
             Some(kept) => kept,
             None => match Kept::at(look, signer, telling, after) {
-                // Those who watch can't be told what they lack. Whoever comes is told what there is.
+                // The channel can't get what it lacks. New streams are sent what there is.
                 Err(Miss::Lost) => Kept::first(look, telling)?.0,
                 kept => kept?,
             },
@@ -129,7 +129,7 @@ impl Retelling {
         Ok(row)
     }
 
-    /// What comes behind `after`, for one who has exactly what was told by then.
+    /// The messages after `after`, for a client that has exactly what was sent up to there.
     pub(in crate::log) fn page(
         &mut self,
         look: Look<'_>,
@@ -172,7 +172,7 @@ impl Retelling {
 }
 
 impl Kept {
-    /// Of a run before its first message or, where that is gone, of the run as it is. Which of the two?
+    /// An encoder of a run before its first message or, if that is gone, from its current state. Says which of the two.
     fn first(look: Look<'_>, telling: Telling<'_>) -> Result<(Self, Origin), Miss> {
         let mut made = Err(Miss::Untold);
         look(&mut |history| {
@@ -203,7 +203,7 @@ impl Kept {
         Ok((Self { encoder, at, bytes: 0, used: 0 }, origin))
     }
 
-    /// Of a run as it was told up to this position, and nothing behind it.
+    /// An encoder of a run that has read everything up to this position, and nothing after it.
     fn at(look: Look<'_>, signer: &IdSigner, telling: Telling<'_>, position: u64) -> Result<Self, Miss> {
         let (mut kept, origin) = Self::first(look, telling)?;
         if kept.at > position {
@@ -217,8 +217,7 @@ impl Kept {
         Ok(kept)
     }
 
-    /// Tells what comes behind where it is, about so many bytes of it. Where something of that is gone, one is made anew that
-    /// stands behind it.
+    /// Reads on, about `bytes_max` bytes. If a message on the way is gone, a new encoder is made that begins after it.
     fn read_on_or_anew(
         mut self,
         look: Look<'_>,
@@ -237,7 +236,7 @@ impl Kept {
         Ok((anew, row))
     }
 
-    /// Tells what comes behind where it is, up to position `up_to`: to a row, one message at least, or to nobody.
+    /// Reads on up to position `up_to`, into a row, at least one message, or into nothing.
     fn read_on(
         &mut self,
         look: Look<'_>,
@@ -324,7 +323,7 @@ impl Kept {
         Ok(())
     }
 
-    /// What whoever comes now is told first; `row` is what the channel lacks.
+    /// What a new stream is sent first; `row` is what the channel lacks.
     fn prelude(
         &self,
         signer: &IdSigner,
@@ -347,10 +346,10 @@ impl Kept {
     }
 }
 
-/// What is told goes to this row.
+/// The row that is written to.
 struct To<'r> {
     row: &'r mut Row,
-    /// About so many bytes of it.
+    /// About the most bytes of it.
     bytes_max: usize,
     /// It is for one stream, and goes no further than that.
     is_page: bool,
@@ -382,7 +381,7 @@ enum End {
     Row,
     /// It has been a long look.
     Look,
-    /// What comes next is gone.
+    /// The next message is gone.
     History,
     /// The run is gone, with whatever it said.
     Run,

@@ -19,7 +19,7 @@ use crate::model::{ProjectId, RunState, StepState, json_bytes};
 /// the messages, and each can be read by itself.
 const RUN_OUTPUTS_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// A run that takes no more than this is answered at once; of a larger one, about so much comes first.
+/// A run up to this size is answered at once; of a larger one, about this much is sent first.
 const FIRST_BYTES_MAX: usize = 256 * 1024;
 
 /// An output that is not there, as JSON.
@@ -29,8 +29,8 @@ const NO_OUTPUT: &str = "null";
 type Beginning = (Vec<u8>, Option<RunRest>);
 
 impl RunView {
-    /// The run as whoever asks for it is answered: its outputs whole, where that is wanted and they are kept, and the items of
-    /// its steps behind everything else, where these are.
+    /// The answer to a call for a run: with whole outputs if wanted and stored, and with the items of its steps at the
+    /// end, if wanted.
     pub(in crate::log) fn answer(
         &self,
         look: Look<'_>,
@@ -63,7 +63,7 @@ impl RunView {
         }
     }
 
-    /// The steps whose messages have only the beginning of their outputs, as many as may be shown whole.
+    /// The steps whose messages have only the beginning of their outputs, as many as may be shown in full.
     fn wholes(&self, history: &dyn History) -> Result<VecDeque<(usize, u64)>, StoreError> {
         let (mut wholes, mut left) = (VecDeque::new(), RUN_OUTPUTS_BYTES_MAX);
         for (index, step) in self.state.steps.iter().enumerate().filter(|(_, step)| step.truncated) {
@@ -76,7 +76,7 @@ impl RunView {
         Ok(wholes)
     }
 
-    /// What stands before its steps, and what behind them.
+    /// The JSON before its steps, and the JSON after them.
     fn json_around_steps(&self, project: &ProjectId, signer: &IdSigner) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
         let mut state = RunState::clone(&self.state);
         state.steps = Vec::new();
@@ -86,8 +86,8 @@ impl RunView {
 }
 
 impl RunRest {
-    /// Bytes that are left. Every step that is left is gone through for that, but not written: that is what it costs to
-    /// promise a length without holding what is that long.
+    /// The number of bytes left. For that every remaining step is visited, but not written: this is the cost of
+    /// promising a length without keeping all the bytes.
     fn length(&self) -> u64 {
         let parts: u64 = self.parts.iter().map(Part::length).sum();
         let mut wholes = self.wholes.iter().copied().peekable();
@@ -156,7 +156,7 @@ impl RunRest {
     }
 }
 
-/// A step as it is written around its whole output, which stands where this one's is.
+/// A step with a placeholder for its whole output.
 fn without_output(step: &StepState) -> StepState {
     let mut step = StepState::clone(step);
     (step.output, step.truncated, step.output_bytes) = (Some(Arc::new(Value::Null)), false, None);
@@ -172,8 +172,8 @@ impl Part {
     }
 }
 
-/// `json` up to the end of `before`, and from the beginning of `behind` on, where the two stand around `between`. They hold a
-/// key, whose quotes stand in no string: there they are escaped.
+/// Splits `json` around `between`, which is between `before` and `behind`. These contain a key with its quotes, so they
+/// can't match inside a string, where quotes are escaped.
 fn split(json: &[u8], before: &str, between: &str, behind: &str) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
     let sought = [before, between, behind].concat();
     let at = json.windows(sought.len()).position(|window| window == sought.as_bytes());

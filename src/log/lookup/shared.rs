@@ -7,14 +7,14 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Weak};
 
-/// Keys up to which those of which nobody holds anything are not looked for.
+/// Up to this many keys, unused ones are kept.
 const KEYS_KEPT: usize = 64;
 
 /// See the top of this file.
 #[derive(Debug)]
 pub(in crate::log) struct Shared<K, V> {
     made: HashMap<K, Weak<V>>,
-    /// At so many keys those are dropped that nobody holds: twice as many as were held the last time.
+    /// At this many keys, unused ones are dropped: twice as many as were in use the last time.
     keys_max: usize,
 }
 
@@ -25,12 +25,12 @@ impl<K, V> Default for Shared<K, V> {
 }
 
 impl<K: Hash + Eq, V> Shared<K, V> {
-    /// What was made, where someone still holds it.
+    /// The value, if someone still uses it.
     pub(in crate::log) fn get(&self, key: &K) -> Option<Arc<V>> {
         self.made.get(key).and_then(Weak::upgrade)
     }
 
-    /// It was made just now.
+    /// Adds a new value.
     pub(in crate::log) fn share(&mut self, key: K, value: V) -> Arc<V> {
         if self.made.len() >= self.keys_max {
             self.made.retain(|_, made| made.strong_count() > 0);

@@ -22,7 +22,7 @@ use crate::log::store::{
 use crate::log::store::{EndedRun, Ends, History, OpenRun, Recovered, RecoveredProject, RunNumber};
 use crate::model::{OutputStream, PlanName, ProjectId, RunId, RunStatus, StepId, Timestamp};
 
-/// Places in the order of segments that may be stale before it is gone through.
+/// How many entries of the order may be stale before it is cleaned.
 const STALE_PLACES_MIN: usize = 1024;
 
 /// Everything that is kept.
@@ -30,7 +30,7 @@ const STALE_PLACES_MIN: usize = 1024;
 pub(super) struct Contents {
     projects: Vec<Project>,
     by_id: HashMap<ProjectId, u32>,
-    /// Places in `projects` of which nothing is left.
+    /// Indexes in `projects` that are free.
     free: Vec<u32>,
     /// Projects that hold nothing, by since when.
     empty: BTreeSet<(Timestamp, u32)>,
@@ -47,7 +47,7 @@ pub(super) struct Contents {
     commits: u64,
     /// Keys in the order in which they came; some may have been used anew.
     keys: VecDeque<(Timestamp, u32, String)>,
-    /// What they weigh.
+    /// Their weight.
     key_bytes: u64,
     /// Where the clock stood when it was last told of.
     clock: Timestamp,
@@ -59,7 +59,7 @@ pub(super) struct Contents {
     grown: Vec<u32>,
     /// The number of the newest run, kept or not.
     newest_run: u64,
-    /// What webhooks are to be told.
+    /// The outbox of webhooks.
     outbox: Outbox,
     /// What is stored to be run by name.
     plans: Plans,
@@ -111,11 +111,11 @@ struct Run {
     /// When its newest message was kept; no longer moves once it has ended, for it stands in `ended`.
     last_at: Timestamp,
     outputs: HashMap<StepId, (u32, OutputContent)>,
-    /// What is kept of the items of steps.
+    /// The rows of the items of steps.
     items: BTreeMap<(StepId, u32), Arc<[u8]>>,
 }
 
-/// What a step wrote, by where it came out, and what it returned where that was cut for its message.
+/// The output of a step by stream, and its whole return value if the message has only a part of it.
 #[derive(Default, Clone)]
 struct OutputContent {
     stdout: Vec<u8>,
@@ -139,7 +139,7 @@ impl OutputContent {
     }
 }
 
-/// What is kept of the end of a run.
+/// What is stored about the end of a run.
 struct Ended {
     /// The `seq` of its last message.
     last_seq: u64,

@@ -9,7 +9,7 @@ use tokio_postgres::{Client, Config, Connection, Error, Socket};
 use super::OpenError;
 use super::tls::{Asked, Secured, Tls, TlsError};
 
-/// What has the password where the url has none, as with PostgreSQL's own programs.
+/// The variable with the password if the URL has none, as with PostgreSQL's own programs.
 const PASSWORD_VARIABLE: &str = "PGPASSWORD";
 
 /// How long a connection is silent before the system asks whether the other side is there.
@@ -19,7 +19,7 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
 pub(super) struct DatabaseAddress {
     config: Config,
     tls: Tls,
-    /// The same without TLS, where that is no more than preferred.
+    /// The same without TLS, if TLS is only preferred.
     plain: Option<Config>,
     shown: String,
 }
@@ -39,11 +39,11 @@ impl DatabaseAddress {
         config.keepalives_idle(KEEPALIVE_AFTER).tcp_user_timeout(call_max);
         let hosts = u32::try_from(config.get_hosts().len()).unwrap_or(u32::MAX);
         if config.get_connect_timeout().is_none() {
-            // One that does not answer leaves time for the others.
+            // A host that does not answer leaves time for the others.
             config.connect_timeout(call_max / hosts.saturating_add(1));
         }
         if hosts > 1 {
-            // One that answers and says nothing more is passed over by the next try.
+            // The next try skips a host that accepts and then says nothing.
             config.load_balance_hosts(LoadBalanceHosts::Random);
         }
         // Where a replica has taken over, the former primary is none to write to.
@@ -77,7 +77,7 @@ impl DatabaseAddress {
         self.tls.clone()
     }
 
-    /// It, for what goes wrong.
+    /// The URL without its password, for errors.
     pub(super) fn shown(&self) -> &str {
         &self.shown
     }

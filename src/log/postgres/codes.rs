@@ -108,7 +108,7 @@ fn number_of(number: i64) -> Result<RunNumber, StoreError> {
     NonZeroU64::new(nat(number)).map(RunNumber).ok_or_else(|| damaged("invalid run number"))
 }
 
-/// A message, whose columns stand behind one another: seq, when, run, place, text.
+/// A message, whose columns are, in order: seq, when, run, place, text.
 pub(super) fn message(row: &Row, column: usize) -> Result<StoredMessage, StoreError> {
     let run: Option<i64> = get(row, column + 2)?;
     Ok(StoredMessage {
@@ -120,7 +120,7 @@ pub(super) fn message(row: &Row, column: usize) -> Result<StoredMessage, StoreEr
     })
 }
 
-/// What a column holds that no program of this kind has put there.
+/// The error for a column with a value that this program never writes.
 pub(super) fn damaged(what: &str) -> StoreError {
     StoreError(format!("the tables contain invalid data: {what}"))
 }

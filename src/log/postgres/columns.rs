@@ -50,10 +50,10 @@ pub(super) struct Columns<'w> {
 }
 
 impl<'w> Columns<'w> {
-    /// Those of a batch.
+    /// The columns of a batch.
     ///
     /// # Errors
-    /// Where something in it can't be kept.
+    /// If something in it can't be kept.
     pub(super) fn of(expected: &'w [Head], entries: &'w [Write], tails: &Tails) -> Result<Self, Objection> {
         let mut columns = Self {
             projects: Projects::expected(expected),
@@ -150,7 +150,7 @@ impl<'w> Columns<'w> {
         vec![numbers, projects, ids, of_keys, names, ats, &KEY_AGE]
     }
 
-    /// Hands on what is done behind the messages: each of these is a statement.
+    /// The statements that follow the messages.
     pub(super) fn steps<'c>(&'c self, rest: &'c Rest<'c>) -> Vec<Step<'c>> {
         let mut steps = Vec::new();
         let mut step = |is_there: bool, sql, values: Vec<&'c (dyn ToSql + Sync)>| {
@@ -209,7 +209,7 @@ impl<'w> Columns<'w> {
         steps
     }
 
-    /// What the last words of everything come to, in columns.
+    /// The newest state of everything, as columns.
     pub(super) fn rest<'c>(&'c self, node: &'c [u8]) -> Rest<'c> {
         let documents = self.documents.values().map(|(number, document)| (run_key(*number), *document)).unzip();
         let mut items = Items::default();
@@ -246,7 +246,7 @@ pub(super) struct Rest<'c> {
     plans: super::plan_columns::LastPlans<'c>,
 }
 
-/// What was said last of each of several things.
+/// The newest value of each of several keys.
 struct Last<'w, K, V> {
     places: HashMap<K, usize>,
     values: Vec<(K, V)>,

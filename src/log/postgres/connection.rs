@@ -24,13 +24,13 @@ use super::address::DatabaseAddress;
 use super::failure::{Failure, code};
 use super::tls::Secured;
 
-/// What a link carries in a second at least: a call that takes more with it may take longer.
+/// The slowest supported link: calls that send more bytes get more time.
 const BYTES_A_SECOND: u64 = 1024 * 1024;
 
 /// Where no connection was made in time, none is tried for as long: each try would take as long again.
 const RECONNECT_PACE: Duration = Duration::from_secs(1);
 
-/// How long the engine is given to hear that a call was given up.
+/// How long the engine has to accept the cancellation of a call.
 const CANCEL_MAX: Duration = Duration::from_secs(1);
 
 const NO_ANSWER: &str = "no answer within the time limit";
@@ -48,7 +48,7 @@ pub(super) enum Together {
     No,
     /// All of them are one transaction, which begins with this.
     Whole(&'static str),
-    /// A transaction that begins with this, and goes on behind them.
+    /// A transaction that begins with this, and goes on after them.
     Begun(&'static str),
     /// Some of a transaction that was begun before, and goes on.
     Within,
@@ -84,7 +84,7 @@ struct Live {
     inbox: Arc<Mutex<Inbox>>,
 }
 
-/// What has come without being asked for.
+/// Notifications that have come.
 #[derive(Default)]
 struct Inbox {
     notified: Vec<String>,
@@ -114,7 +114,7 @@ impl Connection {
         &self.address
     }
 
-    /// Which connection it is by now, counted from 1: made where there is none.
+    /// Opens a connection if there is none. Returns its number, counted from 1.
     pub(super) fn ensure(&mut self) -> Result<u64, Failure> {
         if self.live.as_ref().is_none_or(|live| live.client.is_closed()) {
             self.live = None;
@@ -163,8 +163,8 @@ impl Connection {
         self.run_with(together, steps, 0, None)
     }
 
-    /// The same, where so many bytes go with them. It may take the longer, and while rows come. Behind all of them, whatever
-    /// comes of them, `aside` is sent, and nobody waits for what comes of that.
+    /// The same for statements with this many bytes of values, which get more time, as while rows come. `aside` is sent
+    /// after all of them, whatever their results, and its result is not awaited.
     pub(super) fn run_with(
         &mut self,
         together: Together,
@@ -199,7 +199,7 @@ impl Connection {
         let command = |sql: String| -> Sent<'_> {
             Box::pin(async move { client.batch_execute(&sql).await.map(|()| Vec::new()) })
         };
-        // What is on its way for long is no sign that nothing comes any more.
+        // A long transfer does not mean that nothing comes any more.
         let patience = format!("SET LOCAL idle_in_transaction_session_timeout = {}", call_max.as_millis());
         match together {
             Together::Whole(begin) if !more.is_zero() => sent.push(command(format!("{begin}; {patience}"))),
@@ -302,7 +302,7 @@ impl Connection {
         }
     }
 
-    /// What came of a call, where anything did in time. Else the engine is asked to give it up, and the connection is.
+    /// The result of a call, if it came in time. Otherwise the call is cancelled and the connection is dropped.
     fn in_time<T>(&mut self, outcome: Result<T, Elapsed>) -> Result<T, Failure> {
         if let Ok(outcome) = outcome {
             return Ok(outcome);
@@ -316,7 +316,7 @@ impl Connection {
     }
 
     fn note(&mut self, failure: &Failure) {
-        // One that writes nothing any more is a replica by now: the next one is looked for.
+        // A server that refuses writes has become a replica: looks for the next one.
         if matches!(failure, Failure::Lost(_)) || failure.code() == Some(code::READ_ONLY) {
             self.live = None;
         }
@@ -324,7 +324,7 @@ impl Connection {
 }
 
 impl Inbox {
-    /// What has come; nothing where the connection has ended.
+    /// The notifications that have come; none if the connection has ended.
     fn poll_notified(&mut self, context: &mut Context<'_>) -> Poll<Option<Vec<String>>> {
         if !self.notified.is_empty() {
             return Poll::Ready(Some(std::mem::take(&mut self.notified)));
@@ -363,7 +363,7 @@ async fn rows(
     Ok(rows)
 }
 
-/// What comes of this, unless nothing comes for so long.
+/// The result of `work`, unless nothing comes for `call_max`.
 async fn within<T>(call_max: Duration, came_at: &Cell<Instant>, work: impl Future<Output = T>) -> Result<T, Elapsed> {
     let mut work = pin!(work);
     loop {
@@ -375,7 +375,7 @@ async fn within<T>(call_max: Duration, came_at: &Cell<Instant>, work: impl Futur
     }
 }
 
-/// What comes of all of these. Each is sent before any is waited for, in their order, and `aside` behind them.
+/// The results of all of these. All are sent in order, and `aside` after them, before any is awaited.
 async fn all(mut sent: Vec<Sent<'_>>, mut aside: Option<Sent<'_>>) -> Vec<Result<Vec<Row>, tokio_postgres::Error>> {
     let mut outcomes: Vec<_> = sent.iter().map(|_| None).collect();
     poll_fn(|context| {
@@ -396,7 +396,7 @@ async fn all(mut sent: Vec<Sent<'_>>, mut aside: Option<Sent<'_>>) -> Vec<Result
     outcomes.into_iter().flatten().collect()
 }
 
-/// Carries what is said over a connection, until it ends.
+/// Drives a connection until it ends.
 async fn carry(mut connection: tokio_postgres::Connection<Socket, Secured>, inbox: Arc<Mutex<Inbox>>) {
     while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
         if let AsyncMessage::Notification(notification) = message {

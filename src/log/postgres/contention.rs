@@ -10,10 +10,10 @@ use super::{Writing, sql};
 use crate::log::store::Head;
 use crate::model::ProjectId;
 
-/// So many conflicts in a row are nothing unusual.
+/// This many conflicts in a row are not unusual.
 const CONFLICTS_MAX: u32 = 3;
 
-/// What is known of that.
+/// What is known about contention.
 #[derive(Default)]
 pub(super) struct Contention {
     /// Conflicts in a row.
@@ -47,7 +47,7 @@ impl Writing {
         is_locked
     }
 
-    /// Nothing of such a transaction is wanted.
+    /// Ends such a transaction without using it.
     pub(super) fn let_lock_go(&self) {
         if self.end_lock() {
             let mut conn = self.conn.borrow_mut();

@@ -66,7 +66,7 @@ impl<'w> DueColumns<'w> {
             Part::PutOff { ids, attempts, next_ats } => {
                 Step { sql: sql::PUT_OFF, values: vec![ids, attempts, next_ats] }
             }
-            Part::Done(ids) => Step { sql: sql::SETTLE_DUE, values: vec![ids] },
+            Part::Done(ids) => Step { sql: sql::DELETE_DUE, values: vec![ids] },
             Part::LetGo(webhooks) => Step { sql: sql::LET_DUE_GO, values: vec![webhooks] },
         })
     }

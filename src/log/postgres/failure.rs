@@ -6,20 +6,20 @@ use tokio_postgres::error::{DbError, Severity};
 
 use crate::log::store::StoreError;
 
-/// Why a call came to nothing, or is not known to have come to anything.
+/// Why a call failed, or may have failed.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// There was no connection: nothing was asked.
     Unreachable(String),
     /// The connection was lost before the answer: what was asked may have been done.
     Lost(String),
-    /// The same, given up because nothing came in time.
+    /// The same, because nothing came in time.
     Late(String),
     /// The engine said no: nothing was done.
     Refused(Box<DbError>),
 }
 
-/// What the statements of this program raise, and a few of the engine's own.
+/// The error codes that the statements of this program raise, and a few of the engine.
 pub(super) mod code {
     /// The node is thought to be gone.
     pub(in crate::log::postgres) const FENCED: &str = "SC001";
@@ -30,7 +30,7 @@ pub(super) mod code {
     /// A ticket was spent before: `DETAIL` has which of those given.
     pub(in crate::log::postgres) const SPENT: &str = "SC004";
     pub(in crate::log::postgres) const UNIQUE: &str = "23505";
-    /// Of the runs, what may be taken by another node.
+    /// Constraints on runs that another node may have taken.
     pub(in crate::log::postgres) const RUNS: [&str; 3] =
         ["stepcast_runs_pkey", "stepcast_runs_by_id", "stepcast_documents_pkey"];
     pub(in crate::log::postgres) const DEADLOCK: &str = "40P01";
@@ -43,7 +43,7 @@ pub(super) mod code {
     pub(in crate::log::postgres) const COMPLETION_UNKNOWN: &str = "40003";
     /// The classes of what is never taken, whenever it is tried: data, and constraints.
     pub(in crate::log::postgres) const NEVER: [&str; 2] = ["22", "23"];
-    /// Of what is too large.
+    /// Codes for values that are too large.
     pub(in crate::log::postgres) const TOO_LARGE: [&str; 2] = ["54000", "53400"];
 }
 
@@ -60,7 +60,7 @@ impl Failure {
         }
     }
 
-    /// What it said besides.
+    /// The detail of the error.
     pub(super) fn detail(&self) -> &str {
         match self {
             Self::Refused(error) => error.detail().unwrap_or_default(),
@@ -113,8 +113,8 @@ impl From<tokio_postgres::Error> for Failure {
     }
 }
 
-/// Does nobody know after that whether it had committed? Whatever ends the connection may come in the middle of a `COMMIT`, and a pooler
-/// says it of the engine behind it, in its own words.
+/// Does this leave it open whether the transaction has committed? Whatever ends the connection may come in the middle
+/// of a `COMMIT`, and a pooler says it of the engine behind it, in its own words.
 fn leaves_open(severity: &str, code: &str) -> bool {
     matches!(severity, "FATAL" | "PANIC") || code.starts_with(code::CONNECTION) || code == code::COMPLETION_UNKNOWN
 }

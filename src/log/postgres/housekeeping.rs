@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub(super) enum Housekeeping {
     Here(Box<Trimmer>),
     Beside(Beside),
-    /// The system had no thread for it: nothing is let go any more, and the start fails.
+    /// The system had no thread for it: nothing is trimmed any more, and the start fails.
     Nowhere,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct Beside {
     board: Arc<Mutex<Board>>,
 }
 
-/// What is wanted of the thread, and what it has come to.
+/// The orders for the thread, and its results.
 struct Board {
     trim: Option<(Retention, Times)>,
     outbox_rows_max: Option<u64>,
@@ -54,10 +54,10 @@ impl Housekeeping {
         if let Self::Here(trimmer) = self { Some(trimmer) } else { None }
     }
 
-    /// Has a thread of its own do it from here on. It ends with the store.
+    /// Moves trimming to its own thread, which ends with the store.
     ///
     /// # Errors
-    /// Where the system grants none.
+    /// If the system grants none.
     pub(super) fn move_out(&mut self) -> std::io::Result<()> {
         let trimmer = match std::mem::replace(self, Self::Nowhere) {
             Self::Here(trimmer) => trimmer,
@@ -70,7 +70,7 @@ impl Housekeeping {
         let board =
             Board { trim: None, outbox_rows_max: None, has_forgotten: false, outbox_gone: Vec::new(), key_bytes };
         let board = Arc::new(Mutex::new(board));
-        // What is wanted while the thread works it finds on the board.
+        // The thread finds orders that come while it works on the board.
         let (wanted, asked) = bounded(1);
         let shown = Arc::clone(&board);
         thread::Builder::new().name("trim".into()).spawn(move || run(&trimmer, &asked, &shown))?;
@@ -78,7 +78,7 @@ impl Housekeeping {
         Ok(())
     }
 
-    /// What all keys weigh, as far as that was looked at.
+    /// The weight of all keys, as of the last check.
     pub(super) fn key_bytes(&self) -> Result<u64, StoreError> {
         match self {
             Self::Here(trimmer) => trimmer.key_bytes_of_all(),
@@ -87,8 +87,8 @@ impl Housekeeping {
         }
     }
 
-    /// See [`Store::trim`](crate::log::store::Store::trim). Of a trim beside, which projects are empty is told by their
-    /// revisions, as to every other node.
+    /// See [`Store::trim`](crate::log::store::Store::trim). After a trim on its own thread, the revisions of projects
+    /// tell which have become empty, as to every other node.
     pub(super) fn trim(&mut self, retention: &Retention, now: Times) -> Result<Trimmed, StoreError> {
         match self {
             Self::Here(trimmer) => trimmer.let_go(retention, now),
@@ -127,7 +127,7 @@ impl Beside {
         gone
     }
 
-    /// A thread that has ended has panicked: that is for whoever watches the log's own to hear.
+    /// A thread that has ended has panicked; the owner of the log's threads reports that.
     fn ask(&self) {
         match self.wanted.try_send(()) {
             Ok(()) | Err(TrySendError::Full(())) => {}
@@ -139,7 +139,7 @@ impl Beside {
 fn run(trimmer: &Trimmer, asked: &Receiver<()>, board: &Mutex<Board>) {
     while asked.recv().is_ok() {
         while let (Some(_), _) | (_, Some(_)) = work(trimmer, board) {
-            // What is left, or has come meanwhile, in a moment: the engine has others to serve.
+            // Continues after a pause: the engine serves others, too.
             match asked.recv_timeout(PAUSE) {
                 Ok(()) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,

@@ -22,7 +22,7 @@ const TAKE_OVER_WAIT_MS: i32 = 1000;
 pub struct PostgresLease {
     conn: Connection,
     me: Arc<Membership>,
-    /// Where others are told of what has moved.
+    /// Notifies other nodes of changes.
     telling: Option<Arc<Telling>>,
     /// Nodes that were alive at the last look.
     nodes: u64,
@@ -35,7 +35,7 @@ impl PostgresLease {
         Self { conn, me, telling, nodes: 1, is_in_doubt: false }
     }
 
-    /// Says that this node is alive, and who it is.
+    /// Renews the lease of this node, and returns its id.
     fn stay_alive(&mut self) -> Result<NodeId, BeatError> {
         let (node, began) = (self.me.node(), Instant::now());
         let (id, ttl_ms) = (&node.0[..], i64::try_from(self.me.ttl().as_millis()).unwrap_or(i64::MAX));
@@ -57,7 +57,7 @@ impl PostgresLease {
         let was_in_doubt = std::mem::replace(&mut self.is_in_doubt, true);
         let mut steps = vec![Step { sql: sql::TAKE_OVER, values: vec![&id, &TAKE_OVER_WAIT_MS] }];
         if was_in_doubt {
-            // What it has it may have taken over.
+            // Its runs may have been taken over.
             steps.push(Step { sql: sql::OWN_PROJECTS, values: vec![&id] });
         }
         let rows = self.conn.run(Together::No, &steps)?;
@@ -116,7 +116,7 @@ impl Lease for PostgresLease {
     }
 }
 
-/// What was taken over, by the rows of that and of the projects that may have been before.
+/// The runs that were taken over, from the rows of the statements.
 fn beat(rows: &[Vec<Row>]) -> Result<Beat, StoreError> {
     let row = rows.first().and_then(|rows| rows.first()).ok_or_else(|| damaged("an answer is missing"))?;
     let mut names: BTreeSet<&str> = get::<Vec<&str>>(row, 1)?.into_iter().collect();

@@ -12,7 +12,7 @@ use crate::random;
 pub(super) struct Membership {
     node: AtomicU64,
     ttl: Duration,
-    /// When this node said that it is alive for the last time of which the engine knows.
+    /// The time of the last renewal that the engine has confirmed.
     alive_at: Mutex<Instant>,
     /// What others are notified over.
     channel: String,

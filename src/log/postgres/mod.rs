@@ -31,6 +31,7 @@ mod membership;
 mod noted;
 mod notice;
 mod open;
+mod page;
 mod plan_columns;
 mod projects;
 mod read;
@@ -46,6 +47,7 @@ pub(super) mod testing;
 mod tests;
 mod tls;
 mod trim;
+mod trim_sql;
 mod write;
 
 use std::cell::RefCell;
@@ -79,7 +81,7 @@ pub use self::tail::PostgresTail;
 /// A node's part in a store that several share, for the thread that writes. See the top of this file.
 pub type PostgresStore = Reading<Writing>;
 
-/// What a [`PostgresStore`] goes by.
+/// The settings of a [`PostgresStore`].
 pub struct Writing {
     conn: RefCell<Connection>,
     me: Arc<Membership>,
@@ -88,38 +90,38 @@ pub struct Writing {
     counts: Arc<StoreCounts>,
     tails: RefCell<Tails>,
     contention: Contention,
-    /// Where others are told of what has moved.
+    /// Notifies other nodes of changes.
     telling: Option<Arc<Telling>>,
     housekeeping: Housekeeping,
 }
 
-/// A store that was opened. The node has joined the others: its lease is to be renewed from here on.
+/// An open store. The node has joined the cluster: its lease must be renewed from now on.
 pub struct Opened {
     /// For the thread that writes.
     pub store: PostgresStore,
-    /// Who the server is.
+    /// The identity of the server.
     pub identity: Identity,
     /// For the thread that keeps the node alive.
     pub lease: PostgresLease,
     /// For the thread that follows what others write.
     pub tail: PostgresTail,
-    /// What is counted of it.
+    /// The counts of the store.
     pub counts: Arc<StoreCounts>,
 }
 
 impl PostgresStore {
-    /// Opens the store at `url`, makes its tables where there are none, and joins the others who share it.
+    /// Opens the store at `url`, creates its tables if there are none, and joins the cluster.
     ///
     /// # Errors
-    /// Where it can't be reached, or is none of this program's.
+    /// If it can't be reached, or is not a database of this program.
     pub fn open(url: &str, seed: &Seed, settings: PostgresSettings, now: Timestamp) -> Result<Opened, OpenError> {
         open::open(url, seed, settings, now)
     }
 
-    /// Has a thread of its own trim from here on, so that no append waits for that.
+    /// Moves trimming to its own thread, so that no append waits for it.
     ///
     /// # Errors
-    /// Where the system grants none.
+    /// If the system grants none.
     pub fn trim_beside(&mut self) -> std::io::Result<()> {
         self.housekeeping.move_out()
     }
@@ -192,7 +194,7 @@ impl Store for PostgresStore {
         self.recovered(None, &[])
     }
 
-    /// What there are conflicts of all the time is locked until the next append.
+    /// Projects with frequent conflicts are locked until the next append.
     fn recover_projects(&self, projects: &[ProjectId], known: &[RunNumber]) -> Result<Recovered, StoreError> {
         self.lock_contended(projects);
         self.recovered(Some(projects), known)
@@ -209,7 +211,7 @@ impl Store for PostgresStore {
 
     fn standings_after(&self, after: Option<&ProjectId>, limit: usize) -> Result<Vec<Standing>, StoreError> {
         let after = after.map_or("", ProjectId::as_str);
-        self.rows(sql::STANDINGS_BEHIND, &[&after, &int(limit as u64)])?.iter().map(standing).collect()
+        self.rows(sql::STANDINGS_AFTER, &[&after, &int(limit as u64)])?.iter().map(standing).collect()
     }
 
     fn run(&self, number: RunNumber) -> Result<Option<RunRow>, StoreError> {

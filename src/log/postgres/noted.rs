@@ -14,14 +14,14 @@ pub(super) struct Noted {
     up_to: i64,
     /// Behind that.
     told: BTreeSet<i64>,
-    /// The largest that was told, and when.
+    /// The largest number that was passed on, and when.
     marks: VecDeque<(Instant, i64)>,
-    /// What was read last, and may not have been handed on.
+    /// The last result, which may not have been passed on.
     pub(super) found: Vec<i64>,
 }
 
 impl Noted {
-    /// Up to which number all are told, and which behind that.
+    /// The number up to which all are passed on, and the later numbers that are.
     pub(super) fn so_far(&mut self, now: Instant) -> (i64, Vec<i64>) {
         while let Some((at, id)) = self.marks.front().copied()
             && now.duration_since(at) > LATE_MAX
@@ -33,7 +33,7 @@ impl Noted {
         (self.up_to, self.told.iter().copied().collect())
     }
 
-    /// What was read last was handed on.
+    /// The last result was passed on.
     pub(super) fn has_told(&mut self, now: Instant) {
         let found = std::mem::take(&mut self.found);
         if let Some(newest) = found.iter().max() {

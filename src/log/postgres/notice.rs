@@ -4,10 +4,10 @@
 use crate::log::store::{Hints, NodeId};
 use crate::model::ProjectId;
 
-/// What the engine carries is 7,999 bytes at most.
+/// The engine accepts at most 7,999 bytes.
 const BYTES_MAX: usize = 7900;
 
-/// In place of projects: more than can be told.
+/// In place of projects: there are too many to list.
 const ANYTHING: &str = "*";
 
 /// There are wishes, or answers.
@@ -68,7 +68,7 @@ pub(super) fn read(text: &str, node: NodeId, hints: &mut Hints) -> Option<u64> {
             PUBLISHED => hints.has_published = true,
             LEFT => hints.has_left = true,
             ANYTHING => hints.is_anything = true,
-            // One that is not to be read is at least a sign.
+            // A notification that can't be parsed still means that something has changed.
             project => match ProjectId::parse(project) {
                 Ok(project) => hints.projects.push(project),
                 Err(_) => hints.is_anything = true,

@@ -28,7 +28,8 @@ use crate::model::Timestamp;
 /// The oldest engine that has what is needed here.
 const VERSION_MIN: i32 = 130_000;
 
-/// Held while the tables are made or changed: no two who start do so at once. "step", "cast" in ASCII.
+/// Taken while the tables are created or changed, so that two nodes do not do so at once. The keys are "step" and
+/// "cast" in ASCII.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(1937007984, 1667330932)";
 
 /// How long each step of making or checking the tables may take: the engine may be slow to make them, or another node may be
@@ -50,7 +51,7 @@ impl fmt::Display for OpenError {
 
 impl std::error::Error for OpenError {}
 
-/// Who the store is, as its one row has it.
+/// The identity of the store, from its only row.
 struct Cluster {
     version: i32,
     master_key: [u8; 32],
@@ -131,7 +132,7 @@ fn cluster(conn: &mut Connection, seed: &Seed) -> Result<Cluster, OpenError> {
     let trouble = |failure: Failure| OpenError(format!("{shown}: {failure}"));
     conn.ensure().map_err(trouble)?;
     check_engine(conn)?;
-    // One who starts at the same time waits, and finds the tables.
+    // A node that starts at the same time waits, and then finds the tables.
     conn.execute(&format!("BEGIN ISOLATION LEVEL READ COMMITTED; {LOCK}")).map_err(trouble)?;
     let made = make(conn, seed);
     conn.execute(if made.is_ok() { "COMMIT" } else { "ROLLBACK" }).map_err(trouble)?;

@@ -10,7 +10,7 @@ use crate::model::{ProjectId, Timestamp};
 /// Projects whose last segments are held in memory; at the limit all are forgotten, and new ones begin.
 const TAILS_MAX: usize = 100_000;
 
-/// The last segments of projects, as far as this node wrote or read them. One that is behind is found out by its last message.
+/// The last segments of projects that this node has written or read. An outdated one is recognized by its last message.
 #[derive(Default)]
 pub(super) struct Tails(HashMap<ProjectId, Extent>);
 
@@ -30,16 +30,16 @@ impl Tails {
         self.0.clear();
     }
 
-    /// The one that message `seq` comes behind.
+    /// The segment that message `seq` follows.
     fn before(&self, project: &ProjectId, seq: u64) -> Option<Extent> {
         self.0.get(project).copied().filter(|tail| tail.next_seq() == seq)
     }
 }
 
-/// What a batch adds to a project.
+/// The growth of a project in a batch.
 struct Growth<'w> {
     name: &'w ProjectId,
-    /// Where it is expected to stand.
+    /// Its expected newest `seq`.
     newest: Option<u64>,
     revision: Option<u64>,
     /// Something of it changes that no message tells.
@@ -54,7 +54,7 @@ struct Growth<'w> {
     run_bytes: u64,
 }
 
-/// What a batch adds to all projects, in the order of their names.
+/// The growth of all projects in a batch, in the order of their names.
 #[derive(Default)]
 pub(super) struct Projects<'w> {
     growths: Vec<Growth<'w>>,
@@ -62,7 +62,7 @@ pub(super) struct Projects<'w> {
 }
 
 impl<'w> Projects<'w> {
-    /// Those where something is expected.
+    /// The projects with an expected head.
     pub(super) fn expected(heads: &'w [Head]) -> Self {
         let mut projects = Self::default();
         for head in heads {
@@ -106,7 +106,7 @@ impl<'w> Projects<'w> {
     /// A message of it.
     ///
     /// # Errors
-    /// Where it does not go on from the one before.
+    /// If it does not go on from the one before.
     pub(super) fn add_message(
         &mut self,
         name: &'w ProjectId,
@@ -135,7 +135,7 @@ impl<'w> Projects<'w> {
         }
     }
 
-    /// The project that stands there among the columns.
+    /// The project at this index of the columns.
     pub(super) fn name_at(&self, place: usize) -> Option<&'w ProjectId> {
         self.sorted().get(place).map(|growth| growth.name)
     }

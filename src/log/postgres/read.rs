@@ -13,21 +13,13 @@ use super::codes::{
 };
 use super::connection::Connection;
 use super::failure::Failure;
+use super::page::Page;
 use super::sql;
 use crate::log::store::{
     Due, DueId, DueRow, DueTimes, Ends, Flow, History, KeyRow, NodeId, PlanCounts, PlanRow, RunNumber, RunRow,
     StoreError, StoredMessage, StoredOutput, WantedPlans,
 };
 use crate::model::{OutputStream, PlanName, ProjectId, RunId, RunStatus, StepId, Timestamp};
-
-/// Rows of a first page: most who read want no more.
-const FIRST_PAGE: i64 = 64;
-
-/// Rows of a page at most.
-const PAGE_MAX: i64 = 1024;
-
-/// Bytes of a page, about.
-const PAGE_BYTES: u64 = 1024 * 1024;
 
 /// A parameter.
 pub(super) type Value<'a> = &'a (dyn ToSql + Sync);
@@ -36,7 +28,7 @@ pub(super) type Value<'a> = &'a (dyn ToSql + Sync);
 pub(super) trait Readable {
     fn rows(&self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, StoreError>;
 
-    /// Who asks.
+    /// The node that reads.
     fn node(&self) -> NodeId;
 
     /// The only row, or none.
@@ -59,7 +51,7 @@ pub(super) fn rows_again(
     rows.map_err(|failure| failure.at(conn.address().shown()))
 }
 
-/// What has a way to the engine, and answers by it.
+/// A reader over some connection to the engine.
 pub struct Reading<W>(pub(super) W);
 
 impl<W> Deref for Reading<W> {
@@ -300,43 +292,7 @@ impl<W: Readable> History for Reading<W> {
     }
 }
 
-/// How much is asked for at once, and whether more is.
-struct Page {
-    rows: i64,
-    is_over: bool,
-    /// What has come was less than was asked for.
-    is_last: bool,
-}
-
-impl Page {
-    fn first() -> Self {
-        Self { rows: FIRST_PAGE, is_over: false, is_last: false }
-    }
-
-    fn is_wanted(&self) -> bool {
-        !self.is_over && !self.is_last
-    }
-
-    /// Rows whose weight is in one column have come: the next page is of as many as weigh enough.
-    fn has_come(&mut self, rows: &[Row], column: usize) {
-        let weight: u64 =
-            rows.iter().filter_map(|row| row.try_get::<_, &[u8]>(column).ok()).map(|it| it.len() as u64).sum();
-        self.is_last = (rows.len() as i64) < self.rows;
-        let each = 1 + weight / (rows.len().max(1) as u64);
-        self.rows = int(PAGE_BYTES / each).clamp(1, PAGE_MAX);
-    }
-
-    fn has_come_small(&mut self, rows: &[Row]) {
-        self.is_last = (rows.len() as i64) < self.rows;
-        self.rows = PAGE_MAX;
-    }
-
-    fn note(&mut self, flow: Flow) {
-        self.is_over = flow == Flow::Stop;
-    }
-}
-
-/// Without a gap: where what is between two pages is let go meanwhile, that is said.
+/// Without a gap: if messages between two pages are deleted meanwhile, an error says so.
 fn messages(
     from: &impl Readable,
     project: &ProjectId,
@@ -409,7 +365,7 @@ fn pieces(
     Ok(())
 }
 
-/// What is to be tried between these times, the first of them excluded. Has `each` said stop?
+/// Reads the events due between these times, the first of them excluded. Has `each` said stop?
 fn due(
     from: &impl Readable,
     webhook: &str,
@@ -466,8 +422,8 @@ fn plan(row: &Row) -> Result<PlanRow, StoreError> {
     })
 }
 
-/// What is kept of a run, whose columns stand behind one another: id, when, fingerprint, slice of its document, answer; and where
-/// the slice begins. None where there is no row.
+/// The stored data of a run. The columns, in order: id, when, fingerprint, slice of its document, answer; and where the
+/// slice begins. None if there is no row.
 pub(super) fn run_row(rows: &[Row], column: usize, begins: usize) -> Result<Option<RunRow>, StoreError> {
     let (Some(row), Some(document)) = (rows.first(), sliced(rows, column + 3, begins)?) else { return Ok(None) };
     let fingerprint: &[u8] = get(row, column + 2)?;
@@ -480,7 +436,8 @@ pub(super) fn run_row(rows: &[Row], column: usize, begins: usize) -> Result<Opti
     }))
 }
 
-/// What has come in slices, each a row with where it begins, as SQL counts. None where there is no row, or null in its place.
+/// Joins a value that has come in slices, each a row with its offset, counted as in SQL. None if there is no row, or
+/// the value is null.
 pub(super) fn sliced(rows: &[Row], column: usize, begins: usize) -> Result<Option<Arc<[u8]>>, StoreError> {
     if let [row] = rows {
         return Ok(get::<Option<&[u8]>>(row, column)?.map(Arc::from));

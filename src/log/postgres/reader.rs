@@ -1,4 +1,4 @@
-//! Reads beside the writer, on a connection of its own: each lookup sees what was committed when it began.
+//! Reads on its own connection, not that of the writer: each lookup sees what was committed when it began.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -30,7 +30,7 @@ impl Reader for PostgresReader {
         let looked = look(&moment);
         if moment.has_begun.get() {
             let mut conn = self.conn.borrow_mut();
-            // What it has seen it has seen: the transaction is over with the connection, too.
+            // The result stays valid: the transaction ends with the connection, too.
             if conn.execute("COMMIT").is_err() {
                 conn.let_go();
             }

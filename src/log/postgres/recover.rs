@@ -16,8 +16,8 @@ use crate::model::{NOTED_REVISION as NOTED, ProjectId, RunId};
 const ENDED_RUNS_MS: i64 = Recovered::ENDED_RUNS_MS as i64;
 
 impl PostgresStore {
-    /// Of all projects, or of these alone: as it was in one moment.
-    /// Without the documents of those of the runs of `known` whose plans are as they were submitted.
+    /// Reads all projects, or only these, in one snapshot. Without the documents of the runs in `known` whose plans
+    /// have not changed.
     pub(super) fn recovered(&self, of: Option<&[ProjectId]>, known: &[RunNumber]) -> Result<Recovered, StoreError> {
         let key_bytes = self.housekeeping.key_bytes()?;
         let (known, noted): (Vec<i64>, &[u8]) = (known.iter().map(|number| run_key(*number)).collect(), NOTED);
@@ -67,7 +67,7 @@ impl PostgresStore {
         let together = if self.is_locked() { Together::Within } else { anew };
         let mut conn = self.conn.borrow_mut();
         let rows = match conn.run(together, steps) {
-            // What was locked is so no more: the next append compares it, as ever.
+            // The locks are gone: the next append compares the heads, as always.
             Err(super::failure::Failure::Lost(_)) => conn.run(anew, steps),
             rows => rows,
         };

@@ -17,15 +17,16 @@ pub enum PostgresWake {
     /// They notify it.
     #[default]
     Notify,
-    /// It looks: behind a pooler that hands connections on, no notification comes.
+    /// It polls: behind a pooler that shares connections, no notification comes.
     Poll,
 }
 
-/// What a call may take, as a part of `ttl`: whoever lost a connection finds out within the rest what became of it.
+/// The longest call, as a part of `ttl`: after a lost connection, the rest of the time is for finding out whether it
+/// committed.
 const CALL_PART: u32 = 3;
 
 impl PostgresSettings {
-    /// How long a call may take before its connection is given up.
+    /// How long a call may take before its connection is dropped.
     pub(super) fn call_max(&self) -> Duration {
         self.ttl / CALL_PART
     }

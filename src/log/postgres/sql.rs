@@ -2,11 +2,11 @@
 //!
 //! Writes are sent together with their `COMMIT`: no transaction ever waits for a node.
 
-/// Of the tables as they are here.
+/// The version of the tables.
 pub(super) const SCHEMA_VERSION: i32 = 2;
 
-/// What has tables become those of the next version, of version 1 first. The functions are made anew behind it: one that takes or
-/// returns something else goes here.
+/// The statements that migrate the tables of each version to the next, of version 1 first. The functions are created
+/// again afterwards, so a function with a changed signature is dropped here.
 pub(super) const MIGRATIONS: [&str; SCHEMA_VERSION as usize - 1] =
     ["DROP FUNCTION IF EXISTS stepcast_append; DROP FUNCTION IF EXISTS stepcast_sweep"];
 /// Parameter: version.
@@ -44,7 +44,7 @@ pub(super) const NEW_CLUSTER: &str = "INSERT INTO stepcast_cluster (version, mas
 /// Nodes that are alive and go by another version. Parameter: this one. Row: version.
 pub(super) const OTHER_VERSIONS: &str =
     "SELECT version FROM stepcast_nodes WHERE version <> $1 AND until > clock_timestamp() LIMIT 1";
-/// What else is called as our tables are, where there is no cluster. Row: name.
+/// Foreign tables with the names of our tables, if there is no cluster. Row: name.
 pub(super) const FOREIGN_TABLES: &str = "
     SELECT relname::text FROM pg_class
     WHERE relnamespace = quote_ident(current_schema())::regnamespace AND relkind IN ('r', 'p', 'v') AND relname LIKE 'stepcast\\_%' LIMIT 1";
@@ -53,13 +53,13 @@ pub(super) const TICKETS: &str = "SELECT note FROM stepcast_tickets WHERE until 
 
 // Who is alive.
 
-/// A row where the tables are of this version. Whoever changes them waits for one who joins, and the other way round. Parameters: node,
-/// version, milliseconds.
+/// A row if the tables have this version. A migration waits for a node that joins, and the other way round. Parameters:
+/// node, version, milliseconds.
 pub(super) const NEW_NODE: &str = "
     INSERT INTO stepcast_nodes (id, version, until)
         SELECT $1, version, clock_timestamp() + $3::bigint * interval '1 millisecond' FROM stepcast_cluster WHERE version = $2 FOR SHARE
         RETURNING true";
-/// Of a node that has joined. Parameter: node. Row: epoch, batch.
+/// The writer of a node that has joined. Parameter: node. Row: epoch, batch.
 pub(super) const NEW_WRITER: &str =
     "INSERT INTO stepcast_writers (node) SELECT id FROM stepcast_nodes WHERE id = $1 RETURNING epoch, batch";
 /// Parameter: node.
@@ -71,7 +71,7 @@ pub(super) const BEAT: &str = "
     WHERE id = $1 AND until > clock_timestamp() RETURNING true";
 /// Parameters: node, milliseconds to wait. Row: dead, projects, alive.
 pub(super) const TAKE_OVER: &str = "SELECT dead, projects, nodes FROM stepcast_take_over($1, $2)";
-/// Of those that have runs which a node goes on with. Parameter: node. Row: name.
+/// The projects with open runs of a node. Parameter: node. Row: name.
 pub(super) const OWN_PROJECTS: &str = "
     SELECT DISTINCT p.name FROM stepcast_runs r JOIN stepcast_projects p ON p.id = r.project
     WHERE r.node = $1 AND r.ended_at IS NULL";
@@ -81,7 +81,7 @@ pub(super) const LEAVE: &str = "UPDATE stepcast_nodes SET until = '-infinity' WH
 pub(super) const LEAVE_DUTIES: &str = "DELETE FROM stepcast_duties WHERE node = $1";
 /// Whatever an earlier connection of the node still does comes to nothing, or is done by then. Parameter: node.
 pub(super) const RAISE_EPOCH: &str = "UPDATE stepcast_writers SET epoch = epoch + 1 WHERE node = $1";
-/// Parameter: node. Row: epoch, batch, is it known.
+/// Parameter: node. Row: epoch, batch, whether it is known.
 pub(super) const WRITER: &str = "
     SELECT epoch, batch, EXISTS (SELECT FROM stepcast_nodes WHERE id = node AND until > clock_timestamp())
     FROM stepcast_writers WHERE node = $1";
@@ -96,7 +96,7 @@ pub(super) const IS_ALONE: &str =
 pub(super) const PROBED: &str = "SELECT probe FROM stepcast_writers WHERE node = $1";
 /// A hint may be lost, so the disk is not waited for. Parameters: channel, what.
 pub(super) const NOTIFY: &str = "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)";
-/// Parameters: duty, node. Row: is it this node's.
+/// Parameters: duty, node. Row: whether it is this node's.
 pub(super) const HAS_DUTY: &str = "SELECT EXISTS (SELECT FROM stepcast_duties WHERE name = $1 AND node = $2)";
 
 // What is written.
@@ -145,7 +145,8 @@ pub(super) const PUT_ITEMS: &str = "
         FROM (SELECT project, sum(more) AS more FROM x GROUP BY project) s WHERE p.id = s.project";
 /// Parameters: kinds, runs, steps, attempts, streams, bytes, other runs.
 pub(super) const KEEP_OUTPUTS: &str = "SELECT stepcast_keep_outputs($1, $2, $3, $4, $5, $6, $7)";
-/// What turned such a run and is below the floor goes. Parameters: numbers, last messages, statuses, summaries, states.
+/// Turn messages of these runs below the floor are deleted. Parameters: numbers, last messages, statuses, summaries,
+/// states.
 pub(super) const END_RUNS: &str = "
     WITH x AS (
         SELECT e.*, r.project, coalesce(l.at, r.created_at) AS ended_at, coalesce(f.seq, l.seq) AS first_seq,
@@ -187,7 +188,7 @@ pub(super) const PUT_OFF: &str = "
     UPDATE stepcast_outbox o SET attempts = p.attempts, next_at = p.next_at
         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS p (id, attempts, next_at) WHERE o.id = p.id";
 /// Parameter: ids.
-pub(super) const SETTLE_DUE: &str = "DELETE FROM stepcast_outbox WHERE id = ANY ($1)";
+pub(super) const DELETE_DUE: &str = "DELETE FROM stepcast_outbox WHERE id = ANY ($1)";
 /// Parameter: webhooks.
 pub(super) const LET_DUE_GO: &str = "DELETE FROM stepcast_outbox WHERE webhook = ANY ($1)";
 /// Parameters: projects, names, tags, when, summaries, schedules, since when, firings, newest runs, bytes, weights.
@@ -236,25 +237,25 @@ pub(super) const TAKEN: &str = "
             JOIN stepcast_keys o ON o.project = p.id AND o.name = k.name
         WHERE k.at - o.at <= $7)";
 
-// What a start, or one who reads anew, goes on from.
+// For a start, or when projects are read again.
 
 /// Parameter: names, or null for all that hold something. Row: name, newest, revision, last activity, first of the tail, when that
 /// was kept, its bytes, when the newest was kept, does it hold a message.
 pub(super) const PROJECTS: &str = "
     SELECT name, newest, revision, last_activity, tail_first, tail_first_at, tail_bytes, newest_at, floor_at IS NOT NULL
     FROM stepcast_projects WHERE emptied_at IS NULL ORDER BY name";
-/// The same of some. Parameter: names.
+/// The same for some projects. Parameter: names.
 pub(super) const SOME_PROJECTS: &str = "
     SELECT name, newest, revision, last_activity, tail_first, tail_first_at, tail_bytes, newest_at, floor_at IS NOT NULL
     FROM stepcast_projects WHERE emptied_at IS NULL AND name = ANY ($1) ORDER BY name";
-/// The same, also where it holds nothing. Parameter: name.
+/// The same, also for an empty project. Parameter: name.
 pub(super) const REMAINS: &str = "
     SELECT name, newest, revision, last_activity, tail_first, tail_first_at, tail_bytes, newest_at, floor_at IS NOT NULL
     FROM stepcast_projects WHERE name = $1";
 /// Parameter: names. Row: name, newest, revision.
 pub(super) const STANDINGS: &str = "SELECT name, newest, revision FROM stepcast_projects WHERE name = ANY ($1)";
-/// Parameters: behind this one, how many. Row: as before.
-pub(super) const STANDINGS_BEHIND: &str = "
+/// Parameters: after this one, how many. Row: as before.
+pub(super) const STANDINGS_AFTER: &str = "
     SELECT name, newest, revision FROM stepcast_projects WHERE emptied_at IS NULL AND name > $1 ORDER BY name LIMIT $2";
 /// A row for each slice of a document. Row: number, project, id, when, cancelled, node, slice or null, where it begins.
 pub(super) const OPEN_RUNS: &str = "
@@ -265,8 +266,8 @@ pub(super) const OPEN_RUNS: &str = "
             WHERE r.ended_at IS NULL ORDER BY r.number) o,
         LATERAL (SELECT o.document || '' AS whole OFFSET 0) w,
         LATERAL generate_series(1, greatest(octet_length(w.whole), 1), 1048576) AS at";
-/// The same of some projects, without the documents of those of these runs in which this is not found. Parameters: names, numbers,
-/// what is to be found.
+/// The same for some projects. The documents of these runs are left out unless they contain a text. Parameters: names,
+/// numbers, text.
 pub(super) const SOME_OPEN_RUNS: &str = "
     SELECT o.number, o.name, o.run_id, o.created_at, o.cancelled, o.node, substr(w.whole, at, 1048576), at
     FROM (
@@ -276,23 +277,24 @@ pub(super) const SOME_OPEN_RUNS: &str = "
             WHERE r.ended_at IS NULL AND p.name = ANY ($1) ORDER BY r.number) o,
         LATERAL (SELECT o.document || '' AS whole OFFSET 0) w,
         LATERAL generate_series(1, greatest(octet_length(w.whole), 1), 1048576) AS at";
-/// Since that long before where the clock stands. Parameter: milliseconds. Row: number, project, when, its first and last seq.
+/// Runs that ended within this time before the clock of history. Parameter: milliseconds. Row: number, project, when,
+/// its first and last seq.
 pub(super) const ENDED_RUNS: &str = "
     SELECT r.number, p.name, r.ended_at, r.first_seq, r.last_seq FROM stepcast_runs r JOIN stepcast_projects p ON p.id = r.project
     WHERE r.ended_at >= greatest(
         (SELECT coalesce(max(newest_at), 0) FROM stepcast_projects),
         (extract(epoch FROM clock_timestamp()) * 1000)::bigint) - $1
     ORDER BY r.ended_at, r.number";
-/// The same of some projects. Parameters: milliseconds, names.
+/// The same for some projects. Parameters: milliseconds, names.
 pub(super) const SOME_ENDED_RUNS: &str = "
     SELECT r.number, p.name, r.ended_at, r.first_seq, r.last_seq FROM stepcast_runs r JOIN stepcast_projects p ON p.id = r.project
     WHERE p.name = ANY ($2) AND r.ended_at >= (extract(epoch FROM clock_timestamp()) * 1000)::bigint - $1
     ORDER BY r.ended_at, r.number";
-/// Row: where the clock stands, the largest number of a run.
+/// Row: the clock of history, the largest number of a run.
 pub(super) const CLOCK: &str = "
     SELECT greatest((SELECT coalesce(max(newest_at), 0) FROM stepcast_projects),
         (extract(epoch FROM clock_timestamp()) * 1000)::bigint), (SELECT coalesce(max(number), 0) FROM stepcast_runs)";
-/// The same of some projects. Parameter: names.
+/// The same for some projects. Parameter: names.
 pub(super) const SOME_CLOCK: &str = "
     SELECT greatest((SELECT coalesce(max(newest_at), 0) FROM stepcast_projects WHERE name = ANY ($1)),
         (extract(epoch FROM clock_timestamp()) * 1000)::bigint), (SELECT coalesce(max(number), 0) FROM stepcast_runs)";
@@ -305,7 +307,7 @@ pub(super) const SOME_CLOCK: &str = "
 pub(super) const NEWEST: &str = "SELECT newest FROM stepcast_projects WHERE name = $1";
 /// Parameter: name.
 pub(super) const FLOOR: &str = "SELECT floor FROM stepcast_projects WHERE name = $1";
-/// Parameters: name, behind this one, how many. Row: seq, when, run, place, text.
+/// Parameters: name, after this one, how many. Row: seq, when, run, place, text.
 pub(super) const MESSAGES: &str = "
     SELECT m.seq, m.at, m.run, m.place, m.json FROM stepcast_messages m
     WHERE m.project = (SELECT id FROM stepcast_projects WHERE name = $1) AND m.seq > $2
@@ -315,7 +317,7 @@ pub(super) const MESSAGES_BEFORE: &str = "
     SELECT m.seq, m.at, m.run, m.place, m.json FROM stepcast_messages m
     WHERE m.project = (SELECT id FROM stepcast_projects WHERE name = $1) AND m.seq < $2
         AND m.seq >= (SELECT floor FROM stepcast_projects WHERE name = $1) ORDER BY m.seq DESC LIMIT $3";
-/// Parameters: run, behind this one, how many. Row: as before.
+/// Parameters: run, after this one, how many. Row: as before.
 pub(super) const MESSAGES_OF_RUN: &str = "
     SELECT m.seq, m.at, m.run, m.place, m.json
     FROM stepcast_runs r JOIN stepcast_projects p ON p.id = r.project JOIN stepcast_messages m ON m.run = r.number
@@ -382,14 +384,15 @@ pub(super) const KEY_BYTES: &str = "SELECT key_bytes FROM stepcast_projects WHER
 
 /// Row: webhook, how many wait.
 pub(super) const OUTBOX: &str = "SELECT webhook, count(*) FROM stepcast_outbox GROUP BY webhook ORDER BY webhook";
-/// What is due, what was put off least first: nothing where another node tells webhooks. Parameters: webhook, after this time, up to
-/// this one, and behind this row of the former, how many; node. Row: id, attempts, when, project, run, its id, seq, what, when.
+/// Due events, the earliest first; none if another node sends webhooks. Parameters: webhook, after this time, up to
+/// this one, and after this row of the former, how many; node. Row: id, attempts, when, project, run, its id, seq,
+/// what, when.
 pub(super) const DUE: &str = "
     SELECT id, attempts, next_at, project, run, run_id, seq, notable, at FROM stepcast_outbox
     WHERE webhook = $1 AND (next_at, id) > ($2, $3) AND next_at <= $4
         AND EXISTS (SELECT FROM stepcast_duties WHERE name = 'webhooks' AND node = $6)
     ORDER BY next_at, id LIMIT $5";
-/// Null where there is none, or another node tells webhooks. Parameters: webhook, now, horizon, node.
+/// Null if there is none, or another node sends webhooks. Parameters: webhook, now, horizon, node.
 pub(super) const NEXT_DUE: &str = "
     SELECT min(next_at) FROM stepcast_outbox WHERE webhook = $1 AND next_at > $2 AND next_at <= $3
         AND EXISTS (SELECT FROM stepcast_duties WHERE name = 'webhooks' AND node = $4)";
@@ -398,11 +401,11 @@ pub(super) const NEXT_DUE: &str = "
 pub(super) const PLAN: &str = "
     SELECT project, name, tag, updated_at, summary, schedule, scheduled_at, firings, last_run, document_bytes
     FROM stepcast_plans WHERE project = $1 AND name = $2";
-/// Parameters: project, behind this name, how many. Row: as before.
+/// Parameters: project, after this name, how many. Row: as before.
 pub(super) const PLANS: &str = "
     SELECT project, name, tag, updated_at, summary, schedule, scheduled_at, firings, last_run, document_bytes
     FROM stepcast_plans WHERE project = $1 AND name > $2 ORDER BY name LIMIT $3";
-/// Parameters: behind this project and this name, how many. Row: as before.
+/// Parameters: after this project and this name, how many. Row: as before.
 pub(super) const SCHEDULED_PLANS: &str = "
     SELECT project, name, tag, updated_at, summary, schedule, scheduled_at, firings, last_run, document_bytes
     FROM stepcast_plans WHERE schedule IS NOT NULL AND (project, name) > ($1, $2) ORDER BY project, name LIMIT $3";
@@ -417,9 +420,9 @@ pub(super) const PLAN_COUNTS: &str = "
 
 // What others have written.
 
-/// Of those projects that do not stand there any more what comes next, a fair part for each. Parameters: names, newest, revisions,
-/// bytes. Row: place, revision, and a message or null.
-pub(super) const BEHIND: &str = "
+/// The next messages of the projects that have changed since, a fair part for each. Parameters: names, newest,
+/// revisions, bytes. Row: index, revision, and a message or null.
+pub(super) const CHANGES: &str = "
     WITH behind AS (
         SELECT w.place, w.newest, p.id, p.floor, coalesce(p.revision, 0) AS revision
         FROM unnest($1::text[], $2::bigint[], $3::bigint[]) WITH ORDINALITY AS w (name, newest, revision, place)
@@ -438,7 +441,7 @@ pub(super) const BEHIND: &str = "
 pub(super) const OPEN_WISHES: &str = "
     SELECT w.id, w.project, w.run_id, w.run, w.wish FROM stepcast_wishes w JOIN stepcast_runs r ON r.number = w.run
     WHERE w.answer IS NULL AND r.node = $1 AND r.ended_at IS NULL ORDER BY w.number";
-/// Of a run that has ended without one it is empty. Parameter: ids. Row: id, answer.
+/// The answer is empty if the run has ended without one. Parameter: ids. Row: id, answer.
 pub(super) const ANSWERED_WISHES: &str = "
     SELECT w.id, coalesce(w.answer, '') FROM stepcast_wishes w LEFT JOIN stepcast_runs r ON r.number = w.run
     WHERE w.id = ANY ($1) AND (w.answer IS NOT NULL OR r.number IS NULL OR r.ended_at IS NOT NULL)";
@@ -451,79 +454,3 @@ pub(super) const PUBLISHED: &str = "
             WHERE EXISTS (SELECT FROM stepcast_duties WHERE name = 'drain' AND node = $1) AND project <> ALL ($4)
             ORDER BY id LIMIT $2) n) weighed
     WHERE before = 0 OR before < $3 ORDER BY id";
-
-// Letting go.
-
-/// Parameters: messages, ended runs; how many projects. Row: bytes of messages, of runs, of keys; ids of projects that are too
-/// large.
-pub(super) const TOTALS: &str = "
-    SELECT coalesce(sum(message_bytes), 0)::bigint, coalesce(sum(run_bytes), 0)::bigint, coalesce(sum(key_bytes), 0)::bigint,
-        ARRAY(SELECT id FROM stepcast_projects
-            WHERE newest + 1 - floor > $1 OR ended_runs > $2 ORDER BY id LIMIT $3)
-    FROM stepcast_projects";
-/// Parameter: id. Row: id, newest, floor, swept, ended runs, when the first was kept.
-pub(super) const PROJECT_SIZE: &str =
-    "SELECT id, newest, floor, swept, ended_runs, floor_at FROM stepcast_projects WHERE id = $1";
-/// The project whose oldest message is the oldest. Row: as before.
-pub(super) const OLDEST_PROJECT: &str = "
-    SELECT id, newest, floor, swept, ended_runs, floor_at FROM stepcast_projects
-    WHERE floor_at IS NOT NULL ORDER BY floor_at, id LIMIT 1";
-/// The segments of so many messages. Parameters: project, from this one on, how many. Row: first seq, how many, when the last, bytes.
-pub(super) const EXTENTS: &str = "
-    SELECT min(seq), count(*), max(at), sum(octet_length(json) + 96)::bigint FROM (
-        SELECT seq, at, segment, json FROM stepcast_messages WHERE project = $1 AND seq >= $2 ORDER BY seq LIMIT $3) m
-    GROUP BY segment ORDER BY segment";
-/// Parameters: project, from this one on, how many. Row: bytes.
-pub(super) const WEIGHTS: &str = "
-    SELECT octet_length(json)::bigint + 96 FROM stepcast_messages WHERE project = $1 AND seq >= $2 ORDER BY seq LIMIT $3";
-/// A row where the floor was as it was found. Parameters: project, floor as it is, and as it is to be.
-pub(super) const RAISE_FLOOR: &str = "SELECT WHERE stepcast_raise_floor($1, $2, $3)";
-/// Parameters: project, first of the first segment as it is, and as it is to be. Row: bytes, or null.
-pub(super) const SWEEP: &str = "SELECT stepcast_sweep($1, $2, $3)";
-/// Parameters: project, how many. Row: number.
-pub(super) const OLDEST_ENDED_OF: &str = "
-    SELECT number FROM stepcast_runs WHERE project = $1 AND status IS NOT NULL ORDER BY number LIMIT $2";
-/// Row: number, when it ended, project.
-pub(super) const OLDEST_ENDED: &str = "
-    SELECT number, ended_at, project FROM stepcast_runs WHERE ended_at IS NOT NULL ORDER BY ended_at, number LIMIT 1";
-/// Parameter: number. Row: bytes, or null.
-pub(super) const DROP_RUN: &str = "SELECT stepcast_drop_run($1)";
-/// Projects that hold nothing, which nobody has noted. Row: id.
-pub(super) const SHRUNK: &str = "
-    SELECT id FROM stepcast_projects p WHERE floor_at IS NULL AND emptied_at IS NULL
-        AND NOT EXISTS (SELECT FROM stepcast_runs r WHERE r.project = p.id)";
-/// Parameters: projects, when. Row: name.
-pub(super) const NOTE_EMPTY: &str = "SELECT stepcast_note_empty($1, $2)";
-/// Projects that hold nothing, not even a key. Parameters: empty before this, how many. Row: name.
-pub(super) const FORGET_PROJECTS: &str = "
-    DELETE FROM stepcast_projects WHERE emptied_at < $1 AND key_bytes = 0 AND id IN (
-        SELECT id FROM stepcast_projects WHERE emptied_at < $1 AND key_bytes = 0 ORDER BY emptied_at, id LIMIT $2)
-    RETURNING name";
-pub(super) const EMPTY_PROJECTS: &str = "SELECT count(*) FROM stepcast_projects WHERE emptied_at IS NOT NULL";
-/// Parameters: used before this, how many. Row: how many went.
-pub(super) const DROP_KEYS: &str = "SELECT stepcast_drop_keys($1, $2)";
-/// Parameters: until when, how many.
-pub(super) const DROP_TICKETS: &str = "
-    DELETE FROM stepcast_tickets WHERE id IN (SELECT id FROM stepcast_tickets WHERE until <= $1 LIMIT $2)";
-/// Of outputs that were let go. Parameters: outputs, how many pieces. Row: pieces that went.
-pub(super) const DROP_PIECES: &str = "
-    WITH let_go AS (SELECT id FROM stepcast_outputs WHERE run IS NULL ORDER BY id LIMIT $1),
-    old AS (
-        SELECT p.output, p.stream, p.at FROM let_go JOIN stepcast_pieces p ON p.output = let_go.id LIMIT $2),
-    gone AS (
-        DELETE FROM stepcast_pieces p USING old WHERE p.output = old.output AND p.stream = old.stream AND p.at = old.at
-        RETURNING 1)
-    SELECT count(*) FROM gone";
-/// Of those that were let go, those of which no piece is left. Parameter: how many. Row: how many are let go.
-pub(super) const DROP_OUTPUTS: &str = "
-    WITH let_go AS (SELECT id FROM stepcast_outputs WHERE run IS NULL ORDER BY id LIMIT $1),
-    gone AS (
-        DELETE FROM stepcast_outputs o USING let_go WHERE o.id = let_go.id
-            AND NOT EXISTS (SELECT FROM stepcast_pieces p WHERE p.output = o.id))
-    SELECT count(*) FROM let_go";
-/// Parameter: milliseconds that they stay.
-pub(super) const DROP_WISHES: &str = "
-    DELETE FROM stepcast_wishes WHERE made_at < clock_timestamp() - $1::bigint * interval '1 millisecond'";
-/// Parameters: webhook, how many. The oldest go.
-pub(super) const TRIM_OUTBOX: &str = "
-    DELETE FROM stepcast_outbox WHERE id IN (SELECT id FROM stepcast_outbox WHERE webhook = $1 ORDER BY id LIMIT $2)";

@@ -57,7 +57,7 @@ impl PostgresTail {
         let node = self.me.node();
         let rows = self.query(sql::PROBED, &[&&node.0[..]])?;
         let number: u64 = rows.first().map_or(Ok(0), |row| count(row, 0))?;
-        // A node that has joined again begins anew.
+        // A node that has joined again begins again.
         self.probed = number;
         Ok(())
     }
@@ -95,8 +95,8 @@ impl Tail for PostgresTail {
         let names: Vec<&str> = standings.iter().map(|it| it.project.as_str()).collect();
         let newest: Vec<i64> = standings.iter().map(|it| int(it.newest)).collect();
         let revisions: Vec<i64> = standings.iter().map(|it| int(it.revision)).collect();
-        let rows =
-            self.query(sql::BEHIND, &[&names, &newest, &revisions, &int(bytes_max as u64), &int(FOLLOWED_MAX as u64)])?;
+        let rows = self
+            .query(sql::CHANGES, &[&names, &newest, &revisions, &int(bytes_max as u64), &int(FOLLOWED_MAX as u64)])?;
         let mut all: Vec<Followed> = Vec::new();
         for row in &rows {
             // As SQL counts, from 1.

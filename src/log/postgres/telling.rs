@@ -9,7 +9,8 @@ use super::notice;
 use crate::log::store::NodeId;
 use crate::model::ProjectId;
 
-/// From one append that tells to the next: what moves in between is gathered, and told by the thread that wakes others up.
+/// The least time between two appends that notify: changes in between are collected, and sent by the thread that wakes
+/// other nodes.
 const PACE: Duration = Duration::from_millis(10);
 
 /// See the top of this file.
@@ -19,13 +20,14 @@ pub(super) struct Telling(Mutex<Told>);
 #[derive(Default)]
 struct Told {
     at: Option<Instant>,
-    /// Projects whose newest append has told of itself.
+    /// Projects whose newest append has notified others.
     projects: HashSet<String>,
 }
 
 impl Telling {
-    /// What an append to these projects tells. Where it is too soon again nothing, and it is left to [`Self::untold`]; so is
-    /// what came before it, while it has not [told](Self::has_told), for it may take long, and fail.
+    /// The notification of an append to these projects. None if the last one was just now: then it is left to
+    /// [`Self::untold`], as is everything earlier until [`Self::has_told`] is called, because the append may take long,
+    /// and fail.
     pub(super) fn with_append(&self, projects: &[&str], node: NodeId) -> Option<String> {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         told.projects.retain(|project| !projects.contains(&project.as_str()));
@@ -39,12 +41,12 @@ impl Telling {
     /// An append to these projects is done, and what it tells is on its way.
     pub(super) fn has_told(&self, projects: &[&str]) {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // What earlier ones have told, others were woken up for by now.
+        // Other nodes have been woken for earlier notifications by now.
         told.projects.clear();
         told.projects.extend(projects.iter().map(|project| (*project).to_owned()));
     }
 
-    /// Those of these projects that have moved and of which nothing was told so far.
+    /// The projects among these that have changed without a notification so far.
     pub(super) fn untold<'p>(&self, projects: &'p [ProjectId]) -> Vec<&'p ProjectId> {
         let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         projects.iter().filter(|project| !told.projects.contains(project.as_str())).collect()

@@ -27,7 +27,7 @@ pub(in crate::log) struct OpenedStore {
 }
 
 impl SharedStore {
-    /// None where there is no PostgreSQL, which is said.
+    /// None if there is no PostgreSQL, which is said.
     pub(in crate::log) fn new() -> Option<Self> {
         Some(Self { url: engine::Postgres::shared()?.database(), lease: None })
     }

@@ -20,7 +20,7 @@ use crate::log::store::{
 use crate::log::testing::{KEEP_ALL, at, created, ended, key, message, messages, number, project, run_id, seqs};
 use crate::model::{ProjectId, Timestamp};
 
-/// The engine, a database of the test's own, and its url; none where there is no PostgreSQL.
+/// The engine, a database of the test's own, and its url; none if there is no PostgreSQL.
 fn database() -> Option<(&'static engine::Postgres, String)> {
     let engine = engine::Postgres::shared()?;
     Some((engine, engine.database()))

@@ -32,7 +32,7 @@ pub(super) struct Epoch {
     pub(super) connection: u64,
 }
 
-/// What came of sending a batch.
+/// The result of sending a batch.
 enum Sent {
     /// It is kept.
     Kept,
@@ -75,7 +75,7 @@ impl PostgresStore {
         }
     }
 
-    /// The messages' statement, and what else there is to do behind it: where it is alone, of what there are conflicts.
+    /// The messages' statement, and what else there is to do after it: where it is alone, of what there are conflicts.
     fn execute(&mut self, columns: &Columns<'_>, batch: i64, wall: Timestamp) -> Result<Option<String>, Failure> {
         let node = self.me.node();
         let (node, epoch, wall) = (&node.0[..], self.epoch.epoch, super::codes::ms(wall));
@@ -151,8 +151,8 @@ impl PostgresStore {
         }
     }
 
-    /// Waits for what an earlier connection may still be doing, or has that come to nothing: the last batch that is kept, and whether
-    /// this node is still one.
+    /// Waits for a transaction of an earlier connection, or makes it fail. Returns the last committed batch, and
+    /// whether this node is still a member.
     fn raise_epoch(&mut self) -> Result<(i64, bool), Failure> {
         let Writing { me, conn, epoch: held, .. } = &mut self.0;
         let node = me.node();
@@ -188,7 +188,7 @@ impl PostgresStore {
         }
     }
 
-    /// What the engine has against a batch.
+    /// Handles an error of the engine for a batch.
     fn refused(&mut self, failure: Failure, columns: &Columns<'_>, expected: &[Head]) -> Result<Sent, AppendError> {
         if failure.is_clash() {
             return Ok(Sent::Again(self.trouble(failure)));
@@ -203,13 +203,13 @@ impl PostgresStore {
         }
     }
 
-    /// Says of which projects something is taken; or that the batch may be sent again, because nothing is any more.
+    /// Finds the projects with conflicts; if there are none any more, the batch may be sent again.
     fn taken(&mut self, failure: Failure, columns: &Columns<'_>, expected: &[Head]) -> Result<Sent, AppendError> {
         let rows = self.conn.borrow_mut().query(sql::TAKEN, &columns.taken());
         let rows = rows.map_err(|failure| AppendError::Down(self.trouble(failure)))?;
         let mut heads = rows.iter().map(head).collect::<Result<Vec<_>, _>>()?;
         if heads.is_empty() && !columns.drained.is_empty() {
-            // Whose they were is not known any more.
+            // Their projects are not known any more.
             let names: Vec<&str> = expected.iter().map(|head| head.project.as_str()).collect();
             let rows = self.conn.borrow_mut().query(sql::STANDINGS, &[&names]);
             let rows = rows.map_err(|failure| AppendError::Down(self.trouble(failure)))?;
@@ -250,7 +250,7 @@ fn numbers(detail: &str) -> Vec<usize> {
     detail.split_ascii_whitespace().filter_map(|number| number.parse().ok()).collect()
 }
 
-/// Where a project stands. Row: name, newest, revision.
+/// The head of a project. Row: name, newest, revision.
 pub(super) fn head(row: &tokio_postgres::Row) -> Result<Head, StoreError> {
     let project = id(row, 0, ProjectId::parse)?;
     Ok(Head { project, newest: count(row, 1)?, revision: nat(get(row, 2)?) })

@@ -107,7 +107,7 @@ pub struct RunAtItsEnd {
     pub document: Arc<[u8]>,
     /// How it ended.
     pub state: Arc<RunState>,
-    /// Of the steps that wrote something, or of whose output messages have only the beginning, the bytes that are kept.
+    /// The bytes stored for each step that wrote output, or whose return value is only in part in its message.
     pub output_bytes: HashMap<StepId, u64>,
 }
 

@@ -18,9 +18,9 @@ pub struct Claim {
 /// Tells one call's body from another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// Of its JSON value.
+    /// The digest of its JSON value.
     pub value: [u8; 32],
-    /// Of its bytes, as earlier versions kept it.
+    /// The digest of its bytes, which earlier versions stored.
     pub bytes: [u8; 32],
 }
 

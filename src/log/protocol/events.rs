@@ -2,10 +2,10 @@
 
 use crate::model::TypeFilter;
 
-/// What is wanted of a project's messages.
+/// The messages of a project that a call asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedEvents {
-    /// Only those behind this one.
+    /// Only those after this.
     pub after: Option<u64>,
     /// Only those before this one.
     pub before: Option<u64>,
@@ -13,6 +13,6 @@ pub struct WantedEvents {
     pub newest_first: bool,
     /// Only those.
     pub types: TypeFilter,
-    /// At most so many.
+    /// The maximum number.
     pub limit: usize,
 }

@@ -2,18 +2,18 @@
 
 use crate::model::StepStatus;
 
-/// What of a step's items is wanted.
+/// The items of a step that a call asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WantedItems {
     /// Behind this one.
     pub after: Option<u32>,
     /// Only those.
     pub status: Option<StepStatus>,
-    /// At most so many.
+    /// The maximum number.
     pub limit: usize,
 }
 
-/// What of a run is wanted beside its state.
+/// The parts of a run that a call asks for besides its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WantedRun {
     /// Its outputs whole, or as a snapshot has them.

@@ -41,17 +41,17 @@ use crate::model::{Plan, ProjectId, Record, RunId, SlabKey};
 /// Whom an answer is for. The log carries it back and does nothing else with it.
 #[derive(Debug, Clone)]
 pub enum ReplyTo {
-    /// One of the loop's connections, whose request waits.
+    /// A connection of the loop, whose request waits.
     Connection(SlabKey),
-    /// One of the loop's streams, which is behind.
+    /// A stream of the loop, which is behind.
     Stream(SlabKey),
-    /// One of the loop's channels, which lacks something.
+    /// A channel of the loop, which lacks messages.
     Channel(SlabKey),
     /// A thread that waits for it.
     Caller(crossbeam_channel::Sender<Answer>),
 }
 
-/// What the log is asked to do.
+/// A command for the log.
 #[derive(Debug, Clone)]
 pub enum Command {
     /// Number, keep and broadcast what a publisher sent; all of it or nothing.
@@ -81,7 +81,7 @@ pub enum Command {
     },
     /// Have a run do something. The run decides; the answer comes once that is kept.
     Steer {
-        /// What is wanted.
+        /// The request.
         request: Box<SteerRequest>,
         /// Answered by [`Answer::Accepted`].
         reply: ReplyTo,
@@ -97,7 +97,7 @@ pub enum Command {
         /// Answered by [`Answer::Noted`], where anyone waits.
         reply: Option<ReplyTo>,
     },
-    /// Keep what became of what waits to be told to webhooks.
+    /// Change the outbox of webhooks.
     Outbox {
         /// What.
         changes: Vec<OutboxChange>,
@@ -106,14 +106,14 @@ pub enum Command {
     },
     /// Store a plan, remove one, or keep what has come of its schedule.
     Plan {
-        /// What of it.
+        /// What to do with the plan.
         command: PlanCommand,
         /// Answered by [`Answer::PlanStored`], [`Answer::PlanRemoved`] or [`Answer::Noted`].
         reply: ReplyTo,
     },
-    /// Say where a stream begins, and what it is told first. From then on the project's messages are delivered.
+    /// Tell where a stream begins, and what it is sent first. From then on the project's messages are delivered.
     Subscribe {
-        /// What is wanted.
+        /// The request.
         subscription: Arc<Subscription>,
         /// The ticket that is spent for it. Where the stream begins, that is kept first.
         spends: Option<Spends>,
@@ -129,18 +129,19 @@ pub enum Command {
     },
     /// Nobody watches this project any more.
     Unwatch(ProjectId),
-    /// Say how the items of steps in progress are, [`Answer::Page`], and from here on what is said of them: [`Frames::items`].
+    /// Send the state of the items of running steps, as [`Answer::Page`], and all further updates about items in
+    /// [`Frames::items`].
     Items {
-        /// Of which project, which is watched.
+        /// The project, which is watched.
         project: ProjectId,
-        /// Of this run alone.
+        /// Only of this run.
         run: Option<RunNumber>,
         /// The position that the page names.
         after: u64,
-        /// Who asks.
+        /// Where the answer goes.
         reply: ReplyTo,
     },
-    /// Nobody who watches this project wants to know of items any more.
+    /// No stream of this project shows items any more.
     IgnoreItems(ProjectId),
     /// Say when everything that came before is kept, or refused: [`Answer::Reached`].
     Barrier(ReplyTo),
@@ -160,7 +161,7 @@ pub enum Command {
     Probe,
     /// This node has not been heard of for so long that the others think it is gone.
     Fence,
-    /// The executor has let go of all runs for this [`Order::Abandon`], and all that they said came before.
+    /// The executor has dropped all runs for this [`Order::Abandon`]. All their records came before this.
     Abandoned(u64),
     /// Finish what has come, and end.
     Close,
@@ -183,10 +184,10 @@ impl Command {
 /// A ticket that is spent for a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spends {
-    /// That it is spent.
+    /// The note that it is spent.
     pub note: TicketNote,
-    /// Its bearer shows a message id that only who has watched can know: the stream begins though another node has spent the
-    /// ticket.
+    /// The client shows a message id that only a client that has watched can know: the stream begins even if another
+    /// node has spent the ticket.
     pub is_proven: bool,
 }
 
@@ -210,7 +211,7 @@ pub struct Submission {
     pub plan: Arc<Plan>,
     /// The plan and its inputs as JSON, to read again after a restart.
     pub document: Arc<[u8]>,
-    /// What the call is answered, now and when it is made again.
+    /// The answer to the call, now and when it is repeated.
     pub answer: Arc<[u8]>,
     /// The stored plan that it is made of, where it is.
     pub origin: Option<Origin>,
@@ -242,21 +243,21 @@ pub enum Delivery {
         /// Its next messages.
         frames: Frames,
     },
-    /// The newest messages of a project that is watched from now on. Who asked for it is told later where the stream begins.
+    /// The newest messages of a project that is watched from now on. Where the stream begins is answered later.
     Opened {
         /// The project.
         project: ProjectId,
         /// The messages.
         frames: Frames,
     },
-    /// What a command is answered.
+    /// The answer to a command.
     Reply {
-        /// Who asked.
+        /// Where the answer goes.
         to: ReplyTo,
         /// The answer.
         answer: Answer,
     },
-    /// What was kept in a batch.
+    /// Counts of what a batch stored.
     Worked(WorkCounts),
     /// What other nodes have noted of tickets.
     Tickets(Vec<TicketNote>),

@@ -55,10 +55,12 @@ pub enum Order {
         /// Its parent, and its result.
         end: Box<ChildEnd>,
     },
-    /// Let go of all runs, and say nothing more of them: other nodes go on with them. What their steps do is ended, whole process
-    /// groups of commands with them. Answered by [`Command::Abandoned`](super::Command::Abandoned) with its number, behind all that they said; no run is begun before.
+    /// Drop all runs, and report nothing more about them: other nodes continue them. Their calls are stopped, commands
+    /// with their whole process groups. Answered by [`Command::Abandoned`](super::Command::Abandoned) with its number,
+    /// after all their records. No run is started before.
     Abandon(u64),
-    /// So many [`Command::Records`] more are kept, those that came first: each is counted once, that is thrown away too.
+    /// This many more [`Command::Records`] are stored, the oldest first. Each is counted once, also one that is
+    /// discarded.
     Kept(u64),
     /// The store cannot be written to any more, or can be again.
     StoreIsDown(bool),

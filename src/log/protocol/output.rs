@@ -5,7 +5,7 @@ use crate::http::Conditions;
 use crate::http::range::Selection;
 use crate::model::OutputStream;
 
-/// What of a step's output is wanted.
+/// The part of a step's output that a call asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedOutput {
     /// That of this item; the step's own where none is named.
@@ -14,7 +14,7 @@ pub struct WantedOutput {
     pub stream: Option<OutputStream>,
     /// Which part, and whether it is known already.
     pub asked: Conditions,
-    /// About so many bytes at once at most; none where it is 0, and the length alone is wanted.
+    /// About so many bytes at once at most; none if it is 0, and the length alone is wanted.
     pub bytes_max: usize,
 }
 
@@ -25,11 +25,11 @@ pub struct Output {
     pub length: u64,
     /// They are JSON.
     pub is_json: bool,
-    /// Of which attempt they are; 0 where there was none.
+    /// The attempt that wrote them; 0 if there was none.
     pub attempt: u32,
     /// Their entity tag, quoted, where they stay as they are: the step has ended.
     pub tag: Option<String>,
-    /// What of them was selected; nothing where whoever asks has them already.
+    /// The selected part; none if the client has the output already.
     pub selected: Option<Selection>,
     /// The first of the bytes that were.
     pub bytes: Vec<u8>,

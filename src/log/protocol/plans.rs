@@ -6,7 +6,7 @@ use crate::http::Preconditions;
 use crate::log::store::PlanRow;
 use crate::model::{PlanName, ProjectId, Timestamp};
 
-/// What is to become of a stored plan.
+/// A change of a stored plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PlanCommand {
     /// This one is stored.
@@ -20,7 +20,7 @@ pub enum PlanCommand {
         /// Only where it is as these say.
         conditions: Preconditions,
     },
-    /// What has come of its schedule is kept.
+    /// Store the results of its schedule.
     Note {
         /// Its project.
         project: ProjectId,
@@ -41,7 +41,7 @@ impl PlanCommand {
     }
 }
 
-/// A plan that is to be stored, checked.
+/// A checked plan, to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewPlan {
     /// Its project.
@@ -54,13 +54,13 @@ pub struct NewPlan {
     pub document: Arc<[u8]>,
     /// Tells one document from another.
     pub tag: Arc<str>,
-    /// What a list shows of it: a JSON object, and small.
+    /// The summary that lists show: a small JSON object.
     pub summary: Arc<[u8]>,
     /// When it is run by itself, as JSON.
     pub schedule: Option<Arc<[u8]>>,
 }
 
-/// What has come of a schedule.
+/// The results of a schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FiringNote {
     /// When that schedule was set: nothing is kept where it is another by now.
@@ -89,7 +89,7 @@ pub struct PlanLimits {
     pub of_project: u64,
     /// With a schedule, in all projects.
     pub scheduled: u64,
-    /// What they may weigh, in all projects.
+    /// The largest weight of the plans of all projects.
     pub bytes: u64,
 }
 

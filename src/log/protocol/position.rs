@@ -9,10 +9,10 @@ use crate::model::{IdError, RunId};
 /// How a position is written, so that it is none of a run's ids: in front of its number.
 const POSITION_MARK: char = '~';
 
-/// Where in a list of runs a page begins: behind this one.
+/// The position in a list of runs after which a page begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Position {
-    /// Behind this run; behind every run that has ended where it is not kept.
+    /// After this run; if it is no longer stored, after every run that has ended.
     Run(RunId),
     /// Behind where a page ended, whatever has become of its last run.
     Number(RunNumber),

@@ -12,7 +12,7 @@ use crate::model::{PlanName, ProjectId, RunId, RunStatus, StepId, Timestamp};
 /// Questions to the log.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Query {
-    /// The messages behind a position, for a stream that is behind: [`Answer::Page`] or, where they are gone,
+    /// The messages after a position, for a stream that is behind: [`Answer::Page`] or, if they are gone,
     /// [`Answer::StartsAt`] with a reset.
     Page {
         /// The project.
@@ -100,7 +100,7 @@ pub enum Query {
         /// Which of them.
         wanted: WantedEvents,
     },
-    /// What a call that can't be carried out is answered: as the one that had its name before, or else with its problem,
+    /// The answer to a call that can't be carried out: that of an earlier call with the same name, or else its problem,
     /// [`Answer::Problem`].
     Recall {
         /// The names of the call.
@@ -182,7 +182,7 @@ pub enum Query {
     Projects {
         /// Only these; all if there are none.
         visible: Option<Vec<ProjectId>>,
-        /// Only those after this one.
+        /// Only those after this.
         after: Option<ProjectId>,
         /// Maximum number.
         limit: usize,

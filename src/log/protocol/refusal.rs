@@ -16,7 +16,7 @@ pub enum Refusal {
     UnknownStep,
     /// No item with this number has started.
     UnknownItem,
-    /// The output was replaced by that of another attempt, or deleted, while it was read.
+    /// Another attempt replaced the output, or it was deleted, while it was read.
     OutputReplaced,
     /// No stored plan has this name.
     UnknownPlan,
@@ -24,7 +24,7 @@ pub enum Refusal {
     PreconditionFailed,
     /// The project has as many stored plans as the limit allows: this many.
     TooManyStoredPlans(u64),
-    /// As many stored plans have a schedule as the limit allows: this many.
+    /// Too many stored plans have a schedule; the limit.
     TooManySchedules(u64),
     /// The stored plans have reached their limit of this many bytes.
     TooManyPlanBytes(u64),
@@ -41,11 +41,11 @@ pub enum Refusal {
         /// Its runs, the oldest first.
         runs: Vec<RunId>,
     },
-    /// As many runs are active or queued as the limit allows: this many.
+    /// Too many runs are active or queued; the limit.
     TooManyRuns(usize),
-    /// As many runs of the project are active or queued as the limit allows: this many.
+    /// Too many runs of the project are active or queued; the limit.
     TooManyProjectRuns(usize),
-    /// As many projects exist as the limit allows: this many.
+    /// Too many projects exist; the limit.
     TooManyProjects(usize),
     /// The idempotency keys of the project have reached their share of this limit in bytes, which applies to all projects.
     TooManyKeys(u64),

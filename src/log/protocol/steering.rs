@@ -12,9 +12,9 @@ pub struct SteerRequest {
     pub claim: Claim,
     /// The run.
     pub run: RunId,
-    /// Whose wish it is.
+    /// Who wants it.
     pub by: Arc<str>,
-    /// What they want.
+    /// What is wanted.
     pub what: Steering,
 }
 

@@ -9,15 +9,15 @@ use crate::log::store::RunNumber;
 use crate::log::views::{RunView, Snapshot};
 use crate::model::{ProjectId, RunId, Timestamp};
 
-/// What a subscriber wants. `api` makes it of the request, once; the log says where it [begins](StartingPosition), and the
-/// connection manager keeps the stream by it.
+/// What a client subscribes to. `api` reads it from the request, the log says where the stream
+/// [begins](StartingPosition), and the connection manager serves the stream by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscription {
-    /// What to watch.
+    /// The project to watch.
     pub project: ProjectId,
-    /// Go on behind this position, if the subscriber shows one.
+    /// The position that the client shows: the stream continues after it.
     pub resume: Option<ResumeFrom>,
-    /// Send this run's messages alone, and end behind its last.
+    /// Send only the messages of this run, and end after its last.
     pub run: Option<RunId>,
     /// Begin with snapshots of runs.
     pub snapshots: bool,
@@ -25,24 +25,24 @@ pub struct Subscription {
     pub view: View,
     /// Send heartbeats as messages instead of comments.
     pub heartbeat_as_message: bool,
-    /// Whose streams it counts towards, where it comes by a token.
+    /// The token whose streams it counts towards, if it comes with a token.
     pub token_key: Option<u64>,
     /// When the subscriber's token ends.
     pub expires_at: Option<Timestamp>,
-    /// It comes from an `EventSource`, or from who acts like one: any status but 200 would make that give up for good.
+    /// The client is an `EventSource`, or acts like one: any status but 200 would make it give up for good.
     pub is_event_source: bool,
-    /// What the client of a format has said of itself.
+    /// What the client of a format says about itself.
     pub said: Option<Box<ClientSaid>>,
 }
 
-/// What the client of a format says of itself when it comes.
+/// What the client of a format says about itself in its request.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ClientSaid {
-    /// What it calls the thread and the run.
+    /// Its names for the thread and the run.
     pub names: Names,
     /// The messages that it has: a JSON array.
     pub messages: Option<Box<str>>,
-    /// What it has of the run's message, where it goes on with that.
+    /// The part of the run's message that it has, if it continues that message.
     pub had: Option<Had>,
 }
 
@@ -71,12 +71,12 @@ impl Subscription {
     }
 }
 
-/// Where a stream begins, or begins anew: a position in the log, and what is told of everything before it.
+/// Where a stream begins, or begins again: a position in the log, and what is told of everything before it.
 #[derive(Debug)]
 pub struct StartingPosition {
     /// The project.
     pub project: ProjectId,
-    /// Behind this message. Everything up to it the subscriber has, or is told of by the snapshots.
+    /// The stream begins after this message. The client has everything up to it, or learns it from the snapshots.
     pub after: u64,
     /// How that is to what the subscriber had.
     pub resume: Resume,
@@ -86,13 +86,13 @@ pub struct StartingPosition {
     pub is_over: bool,
     /// `workflow_snapshot` messages.
     pub snapshots: Vec<Arc<[u8]>>,
-    /// Those that are still to be made.
+    /// Snapshots that are still to be made.
     pub(in crate::log) unmade: Vec<Arc<Snapshot>>,
     /// The project's newest messages, where the loop was not sent them so far.
     pub backlog: Option<Frames>,
-    /// What a stream in a format is told first, unless it goes on where it was.
+    /// What a stream in a format is sent first, unless it continues where it was.
     pub retold: Option<Box<Retold>>,
-    /// What is still to be retold.
+    /// The run that is still to be retold.
     pub(in crate::log) unretold: Option<Unretold>,
 }
 
@@ -101,26 +101,26 @@ pub struct StartingPosition {
 pub struct Retold {
     /// The format.
     pub format: Format,
-    /// What whoever comes is told first: chunks.
+    /// What a new stream is sent first, as chunks.
     pub prelude: Vec<u8>,
-    /// That is all: the stream ends behind it.
+    /// The stream ends after it.
     pub ends: bool,
     /// When the run ended, where it has.
     pub ended_at: Option<Timestamp>,
-    /// What the run's channel lacks to be there, too. None where that is much.
+    /// What the run's channel lacks up to there. None if that is too much.
     pub row: Option<Row>,
 }
 
-/// A run that is to be retold to whoever wants that.
+/// A run that is to be retold for a format.
 #[derive(Debug)]
 pub(in crate::log) struct Unretold {
     pub(in crate::log) wanted: Arc<Subscription>,
-    /// The run as it is, where it has not ended.
+    /// The state of the run, if it has not ended.
     pub(in crate::log) live: Option<RunView>,
 }
 
 impl StartingPosition {
-    /// Of a stream of everything behind message `after`, without snapshots.
+    /// The position of a stream that begins after message `after`, without snapshots.
     pub fn new(project: &ProjectId, after: u64, resume: Resume) -> Self {
         Self {
             project: project.clone(),
@@ -141,18 +141,18 @@ impl StartingPosition {
         self.after = at;
         self.retold = Some(Box::new(retold));
         if self.resume == Resume::Resumed {
-            // What is shown is no position of this run that can be gone on from.
+            // The client's position is none of this run that the stream can continue from.
             self.resume = Resume::Reset(ResetReason::UnknownId);
         }
     }
 
-    /// Bytes of what is told of everything before it.
+    /// The bytes of what is sent about everything before it.
     pub fn bytes(&self) -> usize {
         let retold = self.retold.as_ref().map_or(0, |retold| retold.prelude.len());
         self.snapshots.iter().map(|snapshot| snapshot.len()).sum::<usize>() + retold
     }
 
-    /// Is all told before the first message that comes?
+    /// Is there nothing left to make before the first message?
     pub fn is_told(&self) -> bool {
         self.retold.as_ref().is_some_and(|retold| retold.ends)
     }

@@ -10,45 +10,45 @@ use crate::model::{Notable, ProjectId, Timestamp};
 pub struct Webhooks {
     /// All of them.
     pub filters: Vec<WebhookFilter>,
-    /// Rows that may wait for one; beyond that its oldest are given up.
+    /// The most rows that may wait for one webhook; beyond that its oldest are dropped.
     pub rows_max: u64,
 }
 
-/// What a webhook is told.
+/// The events that a webhook subscribes to.
 #[derive(Debug, Clone)]
 pub struct WebhookFilter {
     /// The webhook's name.
     pub name: Arc<str>,
     /// Only these.
     pub events: Vec<Notable>,
-    /// Of these projects; of all where there is none.
+    /// The projects; none means all.
     pub projects: Option<Vec<ProjectId>>,
 }
 
 impl WebhookFilter {
-    /// Is it told this?
+    /// Does the webhook subscribe to this?
     pub fn wants(&self, notable: Notable, project: &ProjectId) -> bool {
         self.events.contains(&notable) && self.projects.as_ref().is_none_or(|projects| projects.contains(project))
     }
 }
 
-/// What is due for a webhook just now.
+/// The events that are due for a webhook now.
 #[derive(Debug, Default)]
 pub struct DuePage {
     /// As much of it as was asked for.
     pub events: Vec<DueEvent>,
-    /// When the next is to be tried that is not due.
+    /// When the next event becomes due.
     pub next_at: Option<Timestamp>,
     /// How much waits in all.
     pub waiting: u64,
 }
 
-/// An event that is to be sent.
+/// An event to be sent.
 #[derive(Debug)]
 pub struct DueEvent {
     /// Its row.
     pub id: DueId,
-    /// How often it was tried in vain.
+    /// The number of failed attempts.
     pub attempts: u32,
     /// The id of the message.
     pub message_id: String,

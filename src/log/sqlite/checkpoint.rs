@@ -22,7 +22,7 @@ const COMMIT_BYTES: u64 = 8 * 1024;
 
 /// Asks for checkpoints, one at a time. The thread ends with it.
 pub(super) struct Checkpointer {
-    /// None where there is no thread, and while it is dropped.
+    /// None if there is no thread, and while it is dropped.
     wanted: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
     /// Bytes since the last one was asked for.
@@ -77,7 +77,7 @@ impl Drop for Checkpointer {
 
 fn run(conn: &Connection, asked: &Receiver<()>) {
     while asked.recv().is_ok() {
-        // PASSIVE waits for nobody, and nobody for it.
+        // PASSIVE neither waits for others nor blocks them.
         if let Err(error) = conn.pragma(None, "wal_checkpoint", "PASSIVE", |_| Ok(())) {
             log::debug!("a checkpoint failed: {error}");
         }

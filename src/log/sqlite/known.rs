@@ -51,7 +51,7 @@ pub(super) struct Known {
     pub(super) newest: u64,
     /// It holds neither a message nor a run.
     pub(super) is_emptied: bool,
-    /// Its last segment; none where it holds no message, so that the next one is its oldest.
+    /// Its last segment; none if it holds no message, so that the next one is its oldest.
     pub(super) tail: Option<Extent>,
 }
 
@@ -64,7 +64,7 @@ pub(super) struct OpenRun {
     pub(super) first: Option<StoredMessage>,
 }
 
-/// What is known of a project; it is made where there is none.
+/// What is known about a project, which is created if there is none.
 pub(super) fn known<'k>(
     conn: &Connection,
     known: &'k mut HashMap<ProjectId, Known>,

@@ -20,7 +20,7 @@ pub(super) struct RunExtent {
     /// The run has no message up to this `seq`.
     pub(super) since: u64,
     pub(super) first: Option<u64>,
-    /// None where it goes on.
+    /// None if it goes on.
     pub(super) last: Option<u64>,
 }
 

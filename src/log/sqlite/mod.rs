@@ -83,13 +83,13 @@ pub struct SqliteStore {
     emptied: usize,
     checkpointer: Checkpointer,
     pieces: RefCell<Pieces>,
-    /// Held as long as the file is open, and a field behind `conn` so that it is let go after it.
+    /// Held while the file is open. The field comes after `conn`, so that it is dropped after it.
     _lock: File,
 }
 
 impl SqliteStore {
-    /// Writes a batch and, where it is to, lets go of what is too much then: in one transaction. Nothing where a project is not
-    /// as it is expected to be: such projects, as they are.
+    /// Writes a batch and, if asked to, trims history, in one transaction. None if a project is not as it is expected
+    /// to be: such projects, as they are.
     fn write_all(
         &mut self,
         expected: &[Head],
@@ -166,7 +166,7 @@ impl SqliteStore {
         })
     }
 
-    /// What was let go is: that is committed.
+    /// The deletions of a trim are committed.
     fn note(&mut self, work: TrimWork) -> Trimmed {
         work.changed.iter().for_each(|name| self.memory.forget(name));
         self.memory.note_totals(work.totals);
@@ -205,7 +205,7 @@ impl SqliteStore {
     }
 }
 
-/// What a trim has let go, before that is committed.
+/// The deletions of a trim before they are committed.
 struct TrimWork {
     trimmed: Trimmed,
     /// Names of projects of which something else is known now.

@@ -23,8 +23,8 @@ use crate::model::Timestamp;
 
 pub(super) const DATABASE: &str = "stepcast.db";
 
-/// Empty; who holds it locked may open the database. A lock of its own, so that `sqlite3` can look into the database,
-/// or make a backup of it, while the server runs. The system lets it go with the process, however that ends.
+/// An empty file; the process that holds its lock may open the database. It is separate so that `sqlite3` can read or
+/// back up the database while the server runs. The system releases the lock when the process ends.
 const LOCK: &str = "lock";
 
 /// How long a start waits for the lock. A server that was killed just now may have left it with a child that it was about
@@ -266,8 +266,8 @@ fn check_version(conn: &Connection) -> rusqlite::Result<Result<Found, Problem>> 
 fn set_up(conn: &Connection, synchronous: Synchronous) -> rusqlite::Result<String> {
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
     conn.busy_timeout(BUSY_TIMEOUT)?;
-    // One plan for each statement. Otherwise it depends on the values bound, and SQLite prepares a held statement anew
-    // whenever those are let go, which is at every use.
+    // One query plan for each statement. Otherwise the plan depends on the bound values, and SQLite prepares a cached
+    // statement again whenever these are cleared, which is at every use.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // Both before there is a table, or never.
     conn.pragma_update(None, "page_size", PAGE_BYTES)?;

@@ -26,7 +26,7 @@ const DICTIONARY_INPUT_MAX: usize = 8 * 1024;
 /// That, and the length.
 const HEAD_BYTES: usize = 5;
 
-/// What is shorter stays as it is.
+/// Shorter values are not compressed.
 const SHORT: usize = 64;
 
 /// No LZ4 block becomes larger by more than this factor: one that says so is damaged.

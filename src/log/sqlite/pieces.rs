@@ -16,7 +16,7 @@ use crate::model::OutputStream;
 /// Streams of outputs whose pieces are remembered. The one that was not asked for the longest goes first.
 const STREAMS_MAX: usize = 64;
 
-/// There is a mark for about so many bytes: to find a place, no more than that is read in vain.
+/// There is a mark for about this many bytes, so finding an offset reads at most this much more.
 const MARK_BYTES: u64 = 64 * 1024;
 
 /// What was found out about the streams of outputs, the one asked for last at the front.
@@ -93,7 +93,7 @@ impl Stream {
         })
     }
 
-    /// The last mark that is not behind `offset`; the first piece where there is none.
+    /// The last mark at or before `offset`; the first piece if there is none.
     fn mark_before(&self, offset: u64) -> (u64, i64) {
         let behind = self.marks.partition_point(|(at, _)| *at <= offset);
         behind.checked_sub(1).and_then(|last| self.marks.get(last)).copied().unwrap_or_default()

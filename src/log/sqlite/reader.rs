@@ -45,7 +45,7 @@ impl SqliteReader {
 }
 
 impl Reader for SqliteReader {
-    /// In one transaction, which is short: while it is open, the write-ahead log can't begin anew.
+    /// In one transaction, which is short: while it is open, the write-ahead log can't begin again.
     fn look(&mut self, look: &mut dyn FnMut(&dyn History) -> Result<(), StoreError>) -> Result<(), StoreError> {
         let transaction = Transaction::new_unchecked(&self.conn, TransactionBehavior::Deferred);
         let transaction = transaction.map_err(|error| StoreError(explain(&self.path, &error)))?;

@@ -186,7 +186,7 @@ pub(super) const PROJECT_ACTIVE: &str = "UPDATE projects SET emptied_at = NULL W
 pub(super) const MOVE_FLOOR: &str = "UPDATE projects SET floor = ?2, floor_at = ?3 WHERE id = ?1";
 /// Parameters: id, when. The floor is where it was: at the next message.
 pub(super) const PROJECT_FILLED: &str = "UPDATE projects SET floor_at = ?2, emptied_at = NULL WHERE id = ?1";
-/// Nothing where it holds something, or has held nothing for longer. Parameters: id, when. Row: name.
+/// None if it holds something, or has held nothing for longer. Parameters: id, when. Row: name.
 pub(super) const PROJECT_EMPTIED: &str = "
     UPDATE projects SET emptied_at = ?2
     WHERE id = ?1 AND floor_at IS NULL AND emptied_at IS NULL AND NOT EXISTS (SELECT 1 FROM runs WHERE project = ?1)
@@ -246,7 +246,7 @@ pub(super) const SEGMENTS_BEFORE: &str = "
     WHERE id > ?1 << 40 AND id < (?1 << 40) + ?2 ORDER BY id DESC";
 /// No message has this number, or a higher one: so much room its number has in the id of a segment.
 pub(super) const SEQ_END: u64 = 1 << 40;
-/// What is let go first. Parameter: project. Row: first seq, how many, when the first, when the last, bytes.
+/// The oldest segments. Parameter: project. Row: first seq, how many, when the first, when the last, bytes.
 pub(super) const EXTENTS: &str = "
     SELECT id & 0xFFFFFFFFFF, count, first_at, last_at, bytes FROM segments
     WHERE id > ?1 << 40 AND id < (?1 + 1) << 40 ORDER BY id";
@@ -255,7 +255,7 @@ pub(super) const DROP_SEGMENTS: &str = "DELETE FROM segments WHERE id > ?1 << 40
 
 /// Parameters: run, seq, when, place, text.
 pub(super) const NEW_OUTLASTING: &str = "INSERT INTO outlasting VALUES (?1, ?2, ?3, ?4, ?5)";
-/// Parameters: run, behind this. Row: seq, when, run, place, text.
+/// Parameters: run, after this. Row: seq, when, run, place, text.
 pub(super) const OUTLASTING: &str =
     "SELECT seq, at, run, place, json FROM outlasting WHERE run = ?1 AND seq > ?2 ORDER BY seq";
 pub(super) const HAS_OUTLASTING: &str = "SELECT EXISTS (SELECT 1 FROM outlasting)";
@@ -274,7 +274,7 @@ pub(super) const NEW_DOCUMENT: &str = "INSERT INTO documents VALUES (?1, ?2)";
 pub(super) const PUT_DOCUMENT: &str = "UPDATE documents SET packed = ?2 WHERE run = ?1";
 /// Parameter: run.
 pub(super) const CANCEL_RUN: &str = "UPDATE runs SET cancelled = 1 WHERE number = ?1";
-/// Nothing where it has ended. Parameter: run. Row: project, when it was taken on, since.
+/// None if it has ended. Parameter: run. Row: project, when it was taken on, since.
 pub(super) const OPEN_RUN: &str = "SELECT project, created_at, since FROM runs WHERE number = ?1 AND ended_at IS NULL";
 /// Parameter: run.
 pub(super) const PROJECT_OF_RUN: &str = "SELECT project FROM runs WHERE number = ?1";
@@ -386,7 +386,7 @@ pub(super) const LET_OUTPUT_GO: &str = "UPDATE outputs SET run = NULL WHERE id =
 pub(super) const OUTPUT_GREW: &str = "UPDATE outputs SET bytes = bytes + ?2 WHERE id = ?1";
 /// Parameters: output, stream, bytes.
 pub(super) const NEW_PIECE: &str = "INSERT INTO pieces (output, stream, bytes) VALUES (?1, ?2, ?3)";
-/// How long pieces are, without reading them. Parameters: output, stream, behind this one. Row: id, bytes.
+/// How long pieces are, without reading them. Parameters: output, stream, after this one. Row: id, bytes.
 pub(super) const PIECE_SIZES: &str =
     "SELECT id, length(bytes) FROM pieces WHERE output = ?1 AND stream = ?2 AND id > ?3 ORDER BY id";
 /// Parameters: output, stream, from this one on. Row: the bytes.

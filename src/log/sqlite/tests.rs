@@ -134,7 +134,8 @@ fn a_lock_that_a_killed_server_left_for_a_moment_stopped_the_next_start() {
     std::thread::scope(|scope| {
         let start = scope.spawn(|| open(&directory, 0));
         drop(lock);
-        drop(start.join().expect("opened"));
+        let (store, _) = start.join().expect("opened");
+        assert!(store.recover().expect("readable").projects.is_empty());
     });
 }
 

@@ -18,7 +18,7 @@ use crate::log::store::{Flow, PlaceInRun, Retention, TOMBSTONES_MAX, message_wei
 use crate::model::{ProjectId, Timestamp};
 
 /// A project's count of messages may be above its limit by this part of it, so that a sweep, which has a price of its
-/// own, is for many messages at once: 78 of 10,000. None where the limit is small.
+/// own, is for many messages at once: 78 of 10,000. None if the limit is small.
 const MESSAGES_SLACK: u64 = 128;
 
 /// Pieces of outputs that a trim lets go: at most 4 MB, as a piece is what a step wrote at once, up to 64 KiB.
@@ -90,7 +90,7 @@ pub(super) struct Done {
     pub(super) totals: Totals,
 }
 
-/// What a project has let go.
+/// The deletions of a project.
 #[derive(Default)]
 struct Gone {
     ended_runs: i64,

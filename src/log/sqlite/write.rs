@@ -71,7 +71,7 @@ impl Growth {
             && let Some(extent) = known.tail.filter(|tail| tail.takes(message, false))
         {
             let messages = messages::segment(conn, known.id, extent.first_seq)?;
-            // One that is damaged is left as it is.
+            // A damaged segment is left as it is.
             self.segments.extend(messages.map(|messages| Growing { extent, is_new: false, messages }));
         }
         match self.segments.last_mut().filter(|last| last.extent.takes(message, last.is_new)) {
@@ -344,7 +344,7 @@ impl<'a> Writer<'a> {
     }
 
     /// The output of a step, made where there is none. One of an earlier attempt than `attempt` gives way to a new one.
-    /// None where there is no such run, or it holds that of a later attempt.
+    /// None if there is no such run, or it holds that of a later attempt.
     fn output_of(
         &mut self,
         run: RunNumber,

@@ -19,7 +19,8 @@ impl std::error::Error for StoreError {}
 /// Why a batch is not kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AppendError {
-    /// Another has written to these projects, which have come so far: whoever reads them anew may try again.
+    /// Another writer has written to these projects. These are their heads now. The caller may read the projects and
+    /// try again.
     Conflict(Vec<Head>),
     /// These tickets were spent before, by their places among what was to be kept. Whoever leaves them out may try again.
     Spent(Vec<usize>),
@@ -32,17 +33,17 @@ pub enum AppendError {
     Refused(Objection),
 }
 
-/// What a store has against a batch that it never keeps.
+/// Why a store will never accept a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Objection {
     /// Something in it is larger than the store takes.
     TooLarge(StoreError),
-    /// It contradicts what is kept. That is a fault of whoever made the batch, never of whoever asked for what is in it.
+    /// It contradicts the stored data. The journal that made the batch is at fault, not the client.
     Contradiction(StoreError),
 }
 
 impl Objection {
-    /// It, in a sentence.
+    /// The reason.
     pub fn why(&self) -> &StoreError {
         match self {
             Self::TooLarge(why) | Self::Contradiction(why) => why,

@@ -13,21 +13,21 @@ pub trait History {
     /// The `seq` of a project's newest message; 0 where it never had one.
     ///
     /// # Errors
-    /// Where it can't be read.
+    /// If it can't be read.
     fn newest(&self, project: &ProjectId) -> Result<u64, StoreError>;
 
-    /// The `seq` of the oldest message from which on a project's history is whole; one more than the newest where
-    /// there is none.
+    /// The `seq` of the oldest message of a project's continuous history; one more than the newest if there is no
+    /// message.
     ///
     /// # Errors
-    /// Where it can't be read.
+    /// If it can't be read.
     fn floor(&self, project: &ProjectId) -> Result<u64, StoreError>;
 
     /// Calls `each` with a project's messages behind `after` in order, until it says stop. With `run`, that run's
     /// alone, its first and last even where the rest is gone, and the turns of one that has not ended.
     ///
     /// # Errors
-    /// Where they can't be read.
+    /// If they can't be read.
     fn messages(
         &self,
         project: &ProjectId,
@@ -39,7 +39,7 @@ pub trait History {
     /// Calls `each` with a project's messages before `before`, newest first, until it says stop.
     ///
     /// # Errors
-    /// Where they can't be read.
+    /// If they can't be read.
     fn messages_before(
         &self,
         project: &ProjectId,
@@ -50,31 +50,31 @@ pub trait History {
     /// The number of the run of this id.
     ///
     /// # Errors
-    /// Where it can't be read.
+    /// If it can't be read.
     fn run_number(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError>;
 
-    /// Where a run begins and ends; none where it is not kept.
+    /// Where a run begins and ends; none if it is not kept.
     ///
     /// # Errors
-    /// Where it can't be read.
+    /// If it can't be read.
     fn ends(&self, number: RunNumber) -> Result<Option<Ends>, StoreError>;
 
     /// The state in which a run ended.
     ///
     /// # Errors
-    /// Where it can't be read.
+    /// If it can't be read.
     fn ended_state(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError>;
 
-    /// What a list shows of a run that has ended.
+    /// The summary of a run that has ended.
     ///
     /// # Errors
-    /// Where it can't be read.
+    /// If it can't be read.
     fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError>;
 
     /// Numbers of a project's runs, newest first, older than `before`; with `ended_as`, of those alone that ended so.
     ///
     /// # Errors
-    /// Where they can't be read.
+    /// If they can't be read.
     fn runs(
         &self,
         project: &ProjectId,
@@ -86,19 +86,19 @@ pub trait History {
     /// The plan and the inputs that a run was taken on with: JSON.
     ///
     /// # Errors
-    /// Where they can't be read.
+    /// If they can't be read.
     fn document(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError>;
 
     /// How much is kept of a step's output.
     ///
     /// # Errors
-    /// Where it can't be read.
+    /// If it can't be read.
     fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError>;
 
     /// Appends these bytes of what a step wrote to `to`, as many of them as there are, and reads no others.
     ///
     /// # Errors
-    /// Where they can't be read.
+    /// If they can't be read.
     fn output_bytes(
         &self,
         number: RunNumber,
@@ -111,13 +111,13 @@ pub trait History {
     /// The size of the whole output of a step whose message has only the beginning of it; nothing where that is not kept.
     ///
     /// # Errors
-    /// Where it can't be read.
+    /// If it can't be read.
     fn whole_length(&self, number: RunNumber, step: &StepId) -> Result<Option<u64>, StoreError>;
 
     /// Appends these bytes of it to `to`, as many of them as there are: JSON.
     ///
     /// # Errors
-    /// Where they can't be read.
+    /// If they can't be read.
     fn whole_bytes(
         &self,
         number: RunNumber,
@@ -130,7 +130,7 @@ pub trait History {
     /// [`ItemState::to_row`](crate::model::ItemState::to_row) makes them.
     ///
     /// # Errors
-    /// Where they can't be read.
+    /// If they can't be read.
     fn items(
         &self,
         number: RunNumber,
@@ -142,43 +142,43 @@ pub trait History {
     /// The webhooks for which something waits, by their names, and how much.
     ///
     /// # Errors
-    /// Where it can't be read.
+    /// If it can't be read.
     fn outbox(&self) -> Result<Vec<(Arc<str>, u64)>, StoreError>;
 
     /// Calls `each` with what of it is due for a webhook, what was put off least first, until it says stop.
     ///
     /// # Errors
-    /// Where it can't be read.
+    /// If it can't be read.
     fn due(&self, webhook: &str, times: DueTimes, each: &mut dyn FnMut(&DueRow) -> Flow) -> Result<(), StoreError>;
 
-    /// When the next of it is to be tried that is not due.
+    /// When the next event of the webhook becomes due.
     ///
     /// # Errors
-    /// Where it can't be read.
+    /// If it can't be read.
     fn next_due(&self, webhook: &str, times: DueTimes) -> Result<Option<Timestamp>, StoreError>;
 
     /// Calls `each` with stored plans until it says stop.
     ///
     /// # Errors
-    /// Where they can't be read.
+    /// If they can't be read.
     fn plans(&self, wanted: WantedPlans<'_>, each: &mut dyn FnMut(&PlanRow) -> Flow) -> Result<(), StoreError>;
 
     /// The document of a stored plan: JSON.
     ///
     /// # Errors
-    /// Where it can't be read.
+    /// If it can't be read.
     fn plan_document(&self, project: &ProjectId, name: &PlanName) -> Result<Option<Arc<[u8]>>, StoreError>;
 
     /// How much is stored, and of this project.
     ///
     /// # Errors
-    /// Where it can't be read.
+    /// If it can't be read.
     fn plan_counts(&self, project: &ProjectId) -> Result<PlanCounts, StoreError>;
 
     /// The stored plan of this name.
     ///
     /// # Errors
-    /// Where it can't be read.
+    /// If it can't be read.
     fn plan(&self, project: &ProjectId, name: &PlanName) -> Result<Option<PlanRow>, StoreError> {
         let mut found = None;
         self.plans(WantedPlans::Named(project, name), &mut |row| {
@@ -191,7 +191,7 @@ pub trait History {
     /// All of it.
     ///
     /// # Errors
-    /// Where it can't be read.
+    /// If it can't be read.
     fn whole_output(&self, number: RunNumber, step: &StepId) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(length) = self.whole_length(number, step)? else { return Ok(None) };
         let mut json = Vec::new();
@@ -204,12 +204,12 @@ pub trait History {
 pub(in crate::log) type Look<'a> =
     &'a mut dyn FnMut(&mut dyn FnMut(&dyn History) -> Result<(), StoreError>) -> Result<(), StoreError>;
 
-/// A way to read a store beside the one who writes it, on another thread.
+/// Reads a store on another thread than the one that writes it.
 pub trait Reader: Send {
     /// Calls `look` with all that is committed by now.
     ///
     /// # Errors
-    /// Where it can't be read, or what `look` says.
+    /// If it can't be read, or what `look` says.
     fn look(&mut self, look: &mut dyn FnMut(&dyn History) -> Result<(), StoreError>) -> Result<(), StoreError>;
 }
 
@@ -218,6 +218,6 @@ pub trait Reader: Send {
 pub enum Flow {
     /// The next one, please.
     More,
-    /// That is enough.
+    /// Stop calling.
     Stop,
 }

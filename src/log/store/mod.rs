@@ -22,7 +22,7 @@ pub(super) use self::numbers::{RunMap, RunSet};
 pub use self::outbox::{Due, DueId, DueRow, DueTimes, OutboxChange};
 pub use self::plans::{PlanChange, PlanCounts, PlanRow, WantedPlans};
 pub use self::recovered::{EndedRun, Identity, OpenRun, Recovered, RecoveredProject};
-// Of those that outlast the process.
+// For stores that outlast the process.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use self::recovered::Seed;
 pub use self::rows::{Ends, KeyRow, PlaceInRun, RunNumber, RunRow, StoredMessage, StoredOutput, Write};
@@ -40,7 +40,7 @@ use crate::model::{ProjectId, Timestamp};
 /// # Several writers
 /// A store may have several writers, each a [`Journal`](super::Journal) of its own. Messages, runs and keys are numbered
 /// and bound by the writers, from what each knows: [`append`](Self::append) says what that is, and finds out whether it
-/// still is so. What a writer then has to know of the others it reads anew by
+/// still is so. What a writer then has to know of the others it reads again by
 /// [`recover_projects`](Self::recover_projects): their messages, the runs that they have taken on, which it follows and
 /// never runs, and which of its own they asked to end. Keys are always asked of the store.
 ///
@@ -56,11 +56,11 @@ use crate::model::{ProjectId, Timestamp};
 /// - one answer to who has spent a ticket: [`AppendError::Spent`].
 /// - one node that trims, and one that tells webhooks what waits in the outbox.
 pub trait Store: History + Send {
-    /// Keeps all of `entries`, or nothing of them; `wall` is what time it is, for those who ask when something last was.
-    /// The messages go on from `expected`, which names each project once that anything is kept of.
+    /// Stores all of `entries`, or none of them. `wall` is the current time, for the times of last activity. The
+    /// messages go on from `expected`, which names each project once that anything is kept of.
     ///
     /// # Errors
-    /// Where it can't, or another has written: nothing has changed then. Every project is named that there is a conflict of,
+    /// If it can't, or another has written: nothing has changed then. Every project is named that there is a conflict of,
     /// which is where its newest message is not the one expected, where a run of it has an id that is taken, or a number
     /// that is not above all others, and where a key of it is bound. A store that no other can write to need not look for
     /// the last two.
@@ -70,13 +70,14 @@ pub trait Store: History + Send {
     /// A store may take its time, so that no commit waits long for it.
     ///
     /// # Errors
-    /// Where it can't.
+    /// If it can't.
     fn trim(&mut self, retention: &Retention, now: Times) -> Result<Trimmed, StoreError>;
 
-    /// Gives the oldest up of what waits for each webhook that has more than so many rows: of which webhooks, and how many.
+    /// Removes the oldest rows of each webhook that has more than `rows_max`. Returns the webhooks and how many rows
+    /// were removed.
     ///
     /// # Errors
-    /// Where it can't.
+    /// If it can't.
     fn trim_outbox(&mut self, rows_max: u64) -> Result<Vec<(Arc<str>, u64)>, StoreError>;
 
     /// Appends, and then lets go of what is too much. What came of that; nothing where that alone failed, and there is only
@@ -99,7 +100,7 @@ pub trait Store: History + Send {
     /// Is no other node alive that shares it?
     ///
     /// # Errors
-    /// Where that can't be read.
+    /// If that can't be read.
     fn is_alone(&self) -> Result<bool, StoreError> {
         Ok(true)
     }
@@ -107,20 +108,20 @@ pub trait Store: History + Send {
     /// Writes something that nobody reads, to find out whether it can.
     ///
     /// # Errors
-    /// Where it can't, or takes nothing of this node any more.
+    /// If it can't, or takes nothing of this node any more.
     fn probe(&mut self) -> Result<(), BeatError>;
 
-    /// What a journal has to know of what is kept.
+    /// Reads what a journal needs in memory.
     ///
     /// # Errors
-    /// Where it can't be read.
+    /// If it can't be read.
     fn recover(&self) -> Result<Recovered, StoreError>;
 
-    /// The same, but of these projects alone. For those that another has written to. Whoever asks has the plans of the runs of
-    /// `known` as they were submitted: those of them that are so still come without their documents, which may be large.
+    /// The same, only for these projects, which another writer has written to. The caller has the plans of the runs in
+    /// `known` as they were submitted: those that have not changed come without their documents, which may be large.
     ///
     /// # Errors
-    /// Where it can't be read.
+    /// If it can't be read.
     fn recover_projects(&self, projects: &[ProjectId], known: &[RunNumber]) -> Result<Recovered, StoreError> {
         Ok(self.recover()?.of(projects, known))
     }
@@ -128,14 +129,14 @@ pub trait Store: History + Send {
     /// A project as it was left, also where it holds nothing any more.
     ///
     /// # Errors
-    /// Where it can't be read.
+    /// If it can't be read.
     fn remains(&self, project: &ProjectId) -> Result<Option<RecoveredProject>, StoreError>;
 
-    /// Where these projects stand, in one call for all: nothing of those that there never was anything of. For who is about to
-    /// answer of what it has in memory of them.
+    /// The standings of these projects, in one call. Projects that never had anything are left out. Called before an
+    /// answer is given from memory.
     ///
     /// # Errors
-    /// Where it can't be read.
+    /// If it can't be read.
     fn standings(&self, projects: &[ProjectId]) -> Result<Vec<Standing>, StoreError> {
         let standing = |project: &ProjectId| {
             let standing =
@@ -145,31 +146,31 @@ pub trait Store: History + Send {
         projects.iter().filter_map(standing).collect()
     }
 
-    /// Where the projects stand that hold something, in the order of their ids, at most so many of those behind `after`: for who
-    /// is about to list them. Asked where the store [is shared](Self::is_shared) alone.
+    /// The standings of projects that have something, in the order of their ids: at most `limit` of those after
+    /// `after`. Called before projects are listed, and only if the store [is shared](Self::is_shared).
     ///
     /// # Errors
-    /// Where it can't be read.
+    /// If it can't be read.
     fn standings_after(&self, _after: Option<&ProjectId>, _limit: usize) -> Result<Vec<Standing>, StoreError> {
         Ok(Vec::new())
     }
 
-    /// What is kept of a run.
+    /// The stored data of a run.
     ///
     /// # Errors
-    /// Where it can't be read.
+    /// If it can't be read.
     fn run(&self, number: RunNumber) -> Result<Option<RunRow>, StoreError>;
 
-    /// What is kept of the key of this name.
+    /// The stored data of the key of this name.
     ///
     /// # Errors
-    /// Where it can't be read.
+    /// If it can't be read.
     fn key(&self, project: &ProjectId, name: &str) -> Result<Option<KeyRow>, StoreError>;
 
-    /// What all keys of a project weigh.
+    /// The weight of all keys of a project.
     ///
     /// # Errors
-    /// Where it can't be read.
+    /// If it can't be read.
     fn key_bytes(&self, project: &ProjectId) -> Result<u64, StoreError>;
 
     /// Do several nodes share it?
@@ -181,15 +182,15 @@ pub trait Store: History + Send {
     /// this one's.
     ///
     /// # Errors
-    /// Where it can't now.
+    /// If it can't now.
     fn rejoin(&mut self) -> Result<(), StoreError> {
         Ok(())
     }
 
-    /// A way to read what is committed on another thread, where there is one. It is let go before the store is.
+    /// A reader for another thread, if the store has one. It must be dropped before the store.
     ///
     /// # Errors
-    /// Where it can't be made.
+    /// If it can't be made.
     fn reader(&self) -> Result<Option<Box<dyn Reader>>, StoreError> {
         Ok(None)
     }

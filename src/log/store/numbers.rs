@@ -6,7 +6,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use super::RunNumber;
 
-/// What is known of runs, by their numbers.
+/// A map by the number of a run.
 pub(in crate::log) type RunMap<V> = HashMap<RunNumber, V, BuildHasherDefault<NumberHasher>>;
 
 /// Runs, by their numbers.

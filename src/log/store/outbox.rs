@@ -9,7 +9,7 @@ use crate::model::{Notable, ProjectId, RunId, Timestamp};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DueId(pub u64);
 
-/// One thing that one webhook is to be told. What is said of it stands in the message, as long as that is kept.
+/// An event for one webhook. Its content is in the message, as long as the message is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Due {
     /// The webhook's name.
@@ -28,25 +28,25 @@ pub struct Due {
     pub at: Timestamp,
 }
 
-/// The same as it waits.
+/// An event that waits to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueRow {
     /// Its number.
     pub id: DueId,
-    /// What is to be told.
+    /// The event.
     pub due: Due,
-    /// How often it was tried in vain.
+    /// The number of failed attempts.
     pub attempts: u32,
-    /// When it is to be tried next, by the wall clock.
+    /// The time of the next attempt, by the wall clock.
     pub next_at: Timestamp,
 }
 
 /// A change of what waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OutboxChange {
-    /// This is to be told, at once.
+    /// Adds an event, to be sent at once.
     Due(Box<Due>),
-    /// It was tried so often in vain, and is to be tried again then. Nothing where it does not wait.
+    /// Sets the number of failed attempts and the time of the next. No effect if the event does not wait.
     PutOff {
         /// The row.
         id: DueId,
@@ -55,9 +55,9 @@ pub enum OutboxChange {
         /// When.
         next_at: Timestamp,
     },
-    /// It was told, or is given up.
+    /// Removes an event that was delivered, or given up.
     Done(DueId),
-    /// Everything that waits for this webhook is given up.
+    /// Removes all events of this webhook.
     LetGo(Arc<str>),
 }
 
@@ -66,12 +66,12 @@ pub enum OutboxChange {
 pub struct DueTimes {
     /// By the wall clock.
     pub now: Timestamp,
-    /// What is to be tried later than this was put off by a clock that was set back since: it is due, too.
+    /// An event whose next attempt is later than this is due, too: the clock was set back since it was put off.
     pub horizon: Timestamp,
 }
 
 impl DueTimes {
-    /// Is what is to be tried at `next_at` due?
+    /// Is an event due whose next attempt is at `next_at`?
     pub(in crate::log) fn has_come(&self, next_at: Timestamp) -> bool {
         next_at <= self.now || next_at > self.horizon
     }

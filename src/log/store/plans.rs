@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crate::model::{PlanName, ProjectId, RunId, Timestamp};
 
-/// What a stored plan takes beside its texts.
+/// The memory of a stored plan, without its texts.
 const PLAN_OVERHEAD_BYTES: u64 = 256;
 
-/// A stored plan as it is kept, but for its document.
+/// The row of a stored plan, without its document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanRow {
     /// Its project.
@@ -18,13 +18,14 @@ pub struct PlanRow {
     pub tag: Arc<str>,
     /// When it was stored, by the wall clock.
     pub updated_at: Timestamp,
-    /// What a list shows of its document: JSON, and small.
+    /// The summary that lists show: small JSON.
     pub summary: Arc<[u8]>,
     /// When it is run by itself: a [`ScheduleSpec`](crate::model::ScheduleSpec) as JSON.
     pub schedule: Option<Arc<[u8]>>,
     /// When that was set, by the wall clock.
     pub scheduled_at: Timestamp,
-    /// What has come of that: a [`Firings`](crate::model::schedule::Firings) as JSON. Empty where nothing has.
+    /// The results of the schedule so far: a [`Firings`](crate::model::schedule::Firings) as JSON. Empty if there are
+    /// none.
     pub firings: Arc<[u8]>,
     /// Its newest run.
     pub last_run: Option<RunId>,
@@ -50,7 +51,7 @@ pub enum PlanChange {
 }
 
 impl PlanChange {
-    /// Whose plan it is.
+    /// The project and the name of the plan.
     pub(in crate::log) fn name(&self) -> (&ProjectId, &PlanName) {
         match self {
             Self::Put(row, _) => (&row.project, &row.name),
@@ -77,6 +78,6 @@ pub struct PlanCounts {
     pub of_project: u64,
     /// Plans of all projects that have a schedule.
     pub scheduled: u64,
-    /// What all plans weigh.
+    /// The weight of all plans.
     pub bytes: u64,
 }

@@ -15,17 +15,17 @@ pub struct Seed {
     pub instance: [u8; 6],
 }
 
-/// Who the server was that wrote a store, as far as clients hold things that it signed.
+/// The identity of the server that wrote a store: what verifies the ids and tickets that clients hold.
 pub struct Identity {
-    /// What the server's own keys are derived from, made when the store was new.
+    /// The server derives its keys from this. Created with the store.
     pub master_key: [u8; 32],
     /// Names the store in message ids, made when it was new.
     pub instance: Instance,
-    /// What is to be remembered of tickets, in the order in which it was noted.
+    /// The tickets to remember, in the order in which they were noted.
     pub tickets: Vec<TicketNote>,
 }
 
-/// What a store holds, as far as a journal has it in memory. Messages are not here: they are read when they are needed.
+/// The part of a store that a journal keeps in memory. Messages are read when they are needed.
 pub struct Recovered {
     /// All projects that hold something, by their ids.
     pub projects: Vec<RecoveredProject>,
@@ -39,7 +39,7 @@ pub struct Recovered {
     pub next_run_number: NonZeroU64,
     /// Where the clock stood that history ages by.
     pub clock: Timestamp,
-    /// What all keys weigh.
+    /// The weight of all keys.
     pub key_bytes: u64,
 }
 
@@ -67,8 +67,8 @@ pub struct OpenRun {
     pub run: RunId,
     /// When it was taken on.
     pub created_at: Timestamp,
-    /// The plan and its inputs. None where whoever asks [knows](super::Store::recover_projects) the run, and its plan is as it was
-    /// submitted.
+    /// The plan and its inputs. None if the caller [knows](super::Store::recover_projects) the run and its plan has not
+    /// changed.
     pub document: Option<Arc<[u8]>>,
     /// It was asked to end.
     pub cancelled: bool,
@@ -90,8 +90,7 @@ pub struct EndedRun {
 }
 
 impl Recovered {
-    /// What of it is of these projects, without the documents of those of the runs of `known` whose plans are as they were
-    /// submitted.
+    /// Keeps only these projects, and drops the documents of the runs in `known` whose plans have not changed.
     pub(in crate::log) fn of(mut self, projects: &[ProjectId], known: &[RunNumber]) -> Self {
         self.projects.retain(|it| projects.contains(&it.project));
         self.open_runs.retain(|it| projects.contains(&it.project));
@@ -102,7 +101,7 @@ impl Recovered {
         self
     }
 
-    /// How long ago a run may have ended to be among [`ended_runs`](Self::ended_runs), in milliseconds: a little more
-    /// than a run that has ended is shown to whoever comes.
+    /// Runs that ended within this many milliseconds are in [`ended_runs`](Self::ended_runs). It is a little longer
+    /// than new streams are shown an ended run.
     pub const ENDED_RUNS_MS: u64 = 5 * 60 * 1000;
 }

@@ -7,13 +7,13 @@ use super::{OutboxChange, PlanChange, WishId, WishRow};
 use crate::auth::TicketNote;
 use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
 
-/// What a message takes beside its text, about the same in memory and on disk.
+/// The overhead of a message, about the same in memory and on disk.
 pub(in crate::log) const MESSAGE_OVERHEAD_BYTES: u64 = 96;
 
-/// What an item takes beside its row.
+/// The overhead of an item.
 const ITEM_OVERHEAD_BYTES: u64 = 48;
 
-/// What a key takes beside its name and its answer.
+/// The overhead of a key.
 const KEY_OVERHEAD_BYTES: u64 = 160;
 
 /// How long a key is remembered, whatever becomes of its run, in milliseconds of the clock that history ages by.
@@ -23,7 +23,8 @@ pub(in crate::log) const KEY_AGE_MS: u64 = 24 * 60 * 60 * 1000;
 /// one of its ids.
 pub(in crate::log) const TOMBSTONE_AGE_MS: u64 = 90 * 24 * 60 * 60 * 1000;
 
-/// Projects that hold nothing and are remembered, about: beyond them those go that have held nothing for the longest.
+/// About how many empty projects are remembered. Beyond this number, those that have been empty for the longest are
+/// forgotten.
 pub(in crate::log) const TOMBSTONES_MAX: usize = 100_000;
 
 /// One thing to keep.
@@ -37,7 +38,7 @@ pub enum Write {
         number: RunNumber,
         /// Its project.
         project: ProjectId,
-        /// What is kept of it. Boxed, for most of what is written are messages, which are half as large.
+        /// The row. Boxed, because most writes are messages, which are half as large.
         row: Box<RunRow>,
     },
     /// The plan of a run that goes on is another.
@@ -57,7 +58,7 @@ pub enum Write {
         number: RunNumber,
         /// That one's word for it.
         status: RunStatus,
-        /// What a list shows of it: JSON, and small.
+        /// The summary that lists show: small JSON.
         summary: Arc<[u8]>,
         /// The serialized [`RunState`](crate::model::RunState).
         state: Arc<[u8]>,
@@ -86,8 +87,8 @@ pub enum Write {
         /// JSON.
         json: Arc<[u8]>,
     },
-    /// A run that was taken on in the same batch keeps what steps of another wrote and returned: a copy, which outlasts that
-    /// run. Nothing of a step of which nothing is kept.
+    /// Copies outputs of steps of another run to a run that is created in the same batch. The copy outlasts the other
+    /// run. A step without a stored output is skipped.
     OutputsKept {
         /// The new run.
         number: RunNumber,
@@ -109,13 +110,13 @@ pub enum Write {
     },
     /// What became of a ticket.
     Ticket(TicketNote),
-    /// What webhooks are to be told, or need not be any more.
+    /// A change of the outbox of webhooks.
     Outbox(OutboxChange),
     /// What becomes of a stored plan.
     Plan(PlanChange),
     /// A wish for a run of another node, until that one has answered it. Only where a store [is shared](super::Store::is_shared).
     Wish(Box<WishRow>),
-    /// The answer to one: JSON, of whoever made it. It stays for whoever waits for it, for as long as a key does.
+    /// The answer to a wish, as JSON that the journal writes. It is stored for those who wait for it, as long as a key.
     WishAnswered {
         /// The wish.
         id: WishId,
@@ -144,14 +145,14 @@ impl Write {
         }
     }
 
-    /// Does it change something of its project that no message tells? An append with at least one of these raises the
+    /// Does it change something in its project that no message shows? An append with at least one of these raises the
     /// project's [revision](super::Head::revision) by one, wherever a store [is shared](super::Store::is_shared).
     pub(in crate::log) fn raises_revision(&self) -> bool {
         matches!(self, Self::RunCreated { .. } | Self::Document { .. } | Self::CancelRequested(_) | Self::Plan(_))
     }
 }
 
-/// A message as it is kept.
+/// A stored message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredMessage {
     /// Its number in its project.
@@ -167,7 +168,7 @@ pub struct StoredMessage {
 }
 
 impl StoredMessage {
-    /// Bytes that it counts for.
+    /// The bytes that it counts for.
     pub(in crate::log) fn weight(&self) -> u64 {
         message_weight(&self.json)
     }
@@ -194,35 +195,35 @@ impl PlaceInRun {
     }
 }
 
-/// A message's place in its run, which says how long it is kept at least.
+/// The place of a message in its run. It decides how long the message is stored at least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlaceInRun {
     /// `workflow_started`: kept as long as its run is.
     First,
     /// It changes its run's state: kept until its run has ended, so that a restart can fold that state again.
     Turn,
-    /// Of no run, or it changes no state: goes when its time has come.
+    /// It belongs to no run, or changes no state: stored until retention removes it.
     Middle,
     /// `workflow_completed` or `workflow_failed`: kept as long as its run is.
     Last,
 }
 
-/// A run as it is kept.
+/// The row of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunRow {
     /// Its id.
     pub run: RunId,
-    /// When it was taken on.
+    /// When it was accepted.
     pub created_at: Timestamp,
     /// The plan and its inputs.
     pub document: Arc<[u8]>,
-    /// What the call was answered.
+    /// The answer to the call.
     pub answer: Arc<[u8]>,
     /// Tells one call's body from another's.
     pub fingerprint: [u8; 32],
 }
 
-/// A key as it is kept: what whoever makes its call again is answered.
+/// The row of a key: the answer for whoever repeats the call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRow {
     /// The project whose key it is.
@@ -233,18 +234,18 @@ pub struct KeyRow {
     pub at: Timestamp,
     /// Tells one call's body from another's.
     pub fingerprint: [u8; 32],
-    /// What the call was answered.
+    /// The answer to the call.
     pub answer: Arc<[u8]>,
 }
 
 impl KeyRow {
-    /// Bytes that it counts for.
+    /// The bytes that it counts for.
     pub(in crate::log) fn weight(&self) -> u64 {
         (self.name.len() + self.answer.len()) as u64 + KEY_OVERHEAD_BYTES
     }
 }
 
-/// What is kept of a step's output, by its size: the newest attempt's.
+/// The sizes of the stored output of a step: that of the newest attempt.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StoredOutput {
     /// That attempt.
@@ -271,9 +272,9 @@ impl StoredOutput {
 /// The `seq`s of a run's outer messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ends {
-    /// Of its first, if it has begun.
+    /// The `seq` of its first message, if the run has begun.
     pub first: Option<u64>,
-    /// Of its last, if it has ended.
+    /// The `seq` of its last message, if the run has ended.
     pub last: Option<u64>,
 }
 

@@ -10,10 +10,10 @@
 use super::StoredMessage;
 use crate::model::Timestamp;
 
-/// What the messages of a segment weigh at most, unless it is one message.
+/// The largest weight of a segment of more than one message.
 pub(in crate::log) const BYTES_MAX: u64 = 64 * 1024;
 
-/// What they weigh at most where they came with several commits: so much is written anew with each.
+/// What they weigh at most where they came with several commits: so much is written again with each.
 pub(in crate::log) const JOINED_BYTES_MAX: u64 = 4 * 1024;
 
 /// Milliseconds between the first message of a segment and the last, at most.
@@ -28,12 +28,12 @@ pub(in crate::log) struct Extent {
     pub(in crate::log) first_at: Timestamp,
     /// When the last was.
     pub(in crate::log) last_at: Timestamp,
-    /// What they weigh.
+    /// Their weight.
     pub(in crate::log) bytes: u64,
 }
 
 impl Extent {
-    /// One that `message` begins.
+    /// A segment that begins with `message`.
     pub(in crate::log) fn begin(message: &StoredMessage) -> Self {
         let StoredMessage { seq, at, .. } = *message;
         Self { first_seq: seq, count: 1, first_at: at, last_at: at, bytes: message.weight() }

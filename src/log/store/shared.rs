@@ -32,18 +32,18 @@ pub struct Standing {
 /// Messages of a project that a [`Tail`] finds in one call at most.
 pub const FOLLOWED_MAX: usize = 512;
 
-/// What has come to a project that a node follows, beyond what it knew.
+/// New messages of a project that a node follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Followed {
     /// The project.
     pub project: ProjectId,
     /// Its revision when its messages were read.
     pub revision: u64,
-    /// Its next messages, in order; perhaps not all of them, and none where they are gone from history.
+    /// Its next messages, in order; perhaps not all of them, and none if they are gone from history.
     pub messages: Vec<StoredMessage>,
 }
 
-/// What others may have written, as far as a [`Tail`] was told.
+/// What other nodes may have written, according to a [`Tail`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hints {
     /// These projects may have moved.
@@ -54,58 +54,57 @@ pub struct Hints {
     pub has_published: bool,
     /// A node has left: its runs may be taken over.
     pub has_left: bool,
-    /// Everything may have moved: more than can be told here.
+    /// Anything may have changed: there is too much to list.
     pub is_anything: bool,
 }
 
-/// Finds out what others have written. On a thread and a connection of its own.
+/// Finds what other nodes have written. It has its own thread and connection.
 pub trait Tail: Send {
-    /// Waits until others may have written something, or `up_to` has passed, and says what it was told. A hint: it may come
-    /// for nothing, and be lost. What came between two calls is told by the next, at once.
+    /// Waits until others may have written something, or `up_to` has passed, and returns the hints that have come. A
+    /// hint may be wrong, and may be lost. Hints that come between two calls are returned by the next, at once.
     ///
     /// # Errors
-    /// Where it can't be heard. What was told meanwhile is lost.
+    /// If it can't be heard. What was told meanwhile is lost.
     fn wait(&mut self, up_to: Duration) -> Result<Hints, StoreError>;
 
-    /// What has come to these projects beyond where they stand, in one call for all: nothing of those that stand there
-    /// still. Each is given a fair part of `bytes_max`, one message at least and [`FOLLOWED_MAX`] at most; what is left is there
-    /// at the next call.
+    /// The changes of these projects since their standings, in one call. Unchanged projects are left out. Each gets a
+    /// fair part of `bytes_max`: at least one message, at most [`FOLLOWED_MAX`]. The next call returns the rest.
     ///
     /// # Errors
-    /// Where it can't be read.
+    /// If it can't be read.
     fn changes_since(&mut self, standings: &[Standing], bytes_max: usize) -> Result<Vec<Followed>, StoreError>;
 
-    /// What is wanted of this node's runs, and what came of the wishes that this node waits for.
+    /// The wishes for runs of this node, and the answers to the wishes that this node waits for.
     ///
     /// # Errors
-    /// Where it can't be read.
+    /// If it can't be read.
     fn wishes(&mut self, waiting: &[WishId]) -> Result<Wishes, StoreError>;
 
     /// What applications have published in transactions of their own and no node has numbered so far, the oldest first:
     /// nothing where another node is to do that. And nothing to these projects, which have no room.
     ///
     /// # Errors
-    /// Where it can't be read.
+    /// If it can't be read.
     fn published(&mut self, max: usize, put_off: &[ProjectId]) -> Result<Vec<Outgoing>, StoreError>;
 
-    /// What nodes have noted lately of tickets that have more time: again is no harm, and nothing is to be left out that was
-    /// kept and not [handed on](Self::has_told_tickets) so far.
+    /// The latest notes of nodes about tickets that have not expired. A note may come twice, but none that was stored
+    /// and not yet [handed on](Self::has_told_tickets) may be left out.
     ///
     /// # Errors
-    /// Where it can't be read.
+    /// If it can't be read.
     fn tickets(&mut self) -> Result<Vec<TicketNote>, StoreError> {
         Ok(Vec::new())
     }
 
-    /// What [`Self::tickets`] found last was handed on: until that is said, it is found again.
+    /// The last result of [`Self::tickets`] was handed on. Until this is called, it is returned again.
     fn has_told_tickets(&mut self) {}
 
     /// The number that this node's [`Store::probe`](super::Store::probe) wrote and that has come back this way last. One that has
-    /// joined again counts anew.
+    /// joined again counts again.
     fn probed(&self) -> u64;
 }
 
-/// What an application has published in a transaction of its own.
+/// A message that an application has published in its own transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outgoing {
     /// Its number: [`Write::Drained`](super::Write::Drained).
@@ -118,7 +117,7 @@ pub struct Outgoing {
     pub payload: Vec<u8>,
 }
 
-/// Keeps a node alive among the others. On a thread and a connection of its own.
+/// Renews the lease of a node. It has its own thread and connection.
 pub trait Lease: Send {
     /// Says that this node is alive, and takes the runs over of nodes that have said nothing for too long.
     ///
@@ -135,17 +134,17 @@ pub trait Lease: Send {
     /// Tells the others that these projects have moved, and whether wishes have. A hint, see [`Tail::wait`].
     ///
     /// # Errors
-    /// Where it can't be said.
+    /// If it can't be said.
     fn wake(&mut self, projects: &[ProjectId], has_wishes: bool) -> Result<(), StoreError>;
 
     /// This node goes: its runs may be taken over at once.
     ///
     /// # Errors
-    /// Where it can't be said. Its time runs out then.
+    /// If it can't be said. Its time runs out then.
     fn leave(&mut self) -> Result<(), StoreError>;
 }
 
-/// What came of a beat.
+/// The result of a beat.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Beat {
     /// Projects of runs that are this node's from now on.
@@ -175,7 +174,7 @@ impl From<StoreError> for BeatError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WishId(pub [u8; 16]);
 
-/// A wish for a run, as it is kept until the run's node has answered it.
+/// The row of a wish, stored until the node of the run has answered it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WishRow {
     /// Its number.
@@ -186,11 +185,11 @@ pub struct WishRow {
     pub run: RunId,
     /// Its number.
     pub number: RunNumber,
-    /// What is wanted, and by whom: JSON, of whoever made it.
+    /// What is wanted, and by whom, as JSON that the journal writes.
     pub wish: Arc<[u8]>,
 }
 
-/// What there is of wishes.
+/// The wishes that concern a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wishes {
     /// Those for runs of this node that are not answered, the oldest first.

@@ -24,15 +24,15 @@ pub struct Times {
     pub wall: Timestamp,
 }
 
-/// What a trim came to.
+/// The result of a trim.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trimmed {
-    /// There is more to let go.
+    /// There is more to remove.
     pub is_more: bool,
-    /// Projects that hold neither a message nor a run any more: of each its newest `seq` is left.
+    /// Projects that have neither messages nor runs any more. Only their newest `seq` is left.
     pub emptied: Vec<ProjectId>,
-    /// Of some that was let go too: whatever was read of them before is of another project of that name.
+    /// That was removed for some projects, too: a project of that name is a new one from now on.
     pub has_forgotten: bool,
-    /// What all keys weigh that are left.
+    /// The weight of the keys that are left.
     pub key_bytes: u64,
 }

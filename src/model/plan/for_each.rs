@@ -102,7 +102,10 @@ pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<ForEach> {
 fn read_items(fields: &mut Fields<'_, '_>) -> Option<Items> {
     match fields.value("forEach")? {
         Value::Array(items) if items.len() > ITEMS_MAX => {
-            fields.report("forEach", format_args!("too many items: {} (limit {ITEMS_MAX})", items.len()));
+            fields.report(
+                "forEach",
+                format_args!("too many items: {} (limit {ITEMS_MAX}, not configurable)", items.len()),
+            );
             None
         }
         Value::Array(items) => Some(Items::Array(items.clone())),

@@ -61,7 +61,7 @@ pub(super) fn listed<'a>(steps: &'a [Value], object: &'a Map<String, Value>, iss
         }
     }
     if all.len() - count > HANDLERS_MAX {
-        let message = format_args!("too many handlers: {} (limit {HANDLERS_MAX})", all.len() - count);
+        let message = format_args!("too many handlers: {} (limit {HANDLERS_MAX}, not configurable)", all.len() - count);
         issues.report(None, None, format_args!("handlers"), message);
         all.truncate(count);
     }

@@ -19,7 +19,7 @@ impl RunState {
         self.reindex();
         change.steps.iter().for_each(|planned| self.plan_step(planned));
         self.place_steps(&change.levels);
-        // Handlers stay behind all others.
+        // Handlers stay after all others.
         self.steps.sort_by_key(|step| step.handler.is_some());
         self.count_anew();
         self.reindex();
@@ -43,7 +43,7 @@ impl RunState {
         self.steps.retain(|step| step.handler.is_some());
         self.reindex();
         started.steps.iter().for_each(|planned| self.plan_step(planned));
-        // Handlers stay behind all others.
+        // Handlers stay after all others.
         self.steps.sort_by_key(|step| step.handler.is_some());
         self.count_anew();
         self.reindex();

@@ -41,7 +41,7 @@ impl Schedule {
     /// Reads a pattern and finds its zone, in the system's own database.
     ///
     /// # Errors
-    /// Where the pattern is none, or there is no such zone.
+    /// If the pattern is none, or there is no such zone.
     pub fn parse(pattern: &str, zone: &str) -> Result<Self, ScheduleError> {
         let wrong = |message: String| ScheduleError { field: "cron", message };
         let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
@@ -79,7 +79,7 @@ impl Schedule {
         Some(Due { newest: self.newest(due.newest, until), ..due })
     }
 
-    /// The newest time up to `until`, behind so many that it takes too long to go through all; `known` is one.
+    /// The newest time up to `until`, if there are too many times to visit all; `known` is one of them.
     fn newest(&self, known: Timestamp, until: Timestamp) -> Timestamp {
         let mut back = LOOK_BACK_MS;
         loop {
@@ -103,7 +103,7 @@ impl Schedule {
             let ambiguous = self.zone.to_ambiguous_zoned(clock);
             let comes = match ambiguous.offset() {
                 AmbiguousOffset::Gap { before, .. } => {
-                    // By the offset before it, what the clock shows in a gap lies where it begins or behind that: back from there.
+                    // By the offset before it, what the clock shows in a gap lies where it begins or after that: back from there.
                     let behind = before.to_timestamp(clock).ok()?.checked_add(SignedDuration::from_secs(1)).ok()?;
                     let gap = self.zone.preceding(behind).next()?;
                     gap.timestamp().to_zoned(self.zone.clone())

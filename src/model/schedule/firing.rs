@@ -30,7 +30,7 @@ pub(super) struct Due {
     pub(super) count: u64,
 }
 
-/// What has come of a schedule so far, as it is kept.
+/// The results of a schedule so far, as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Firings {
@@ -72,7 +72,7 @@ pub struct Verdict {
 }
 
 impl Firings {
-    /// What is kept of one; of a schedule that was set at `since`, where nothing was kept or it was another.
+    /// The stored data of one; of a schedule that was set at `since`, where nothing was kept or it was another.
     pub fn read(kept: &[u8], since: Timestamp) -> Self {
         let mut firings: Self = serde_json::from_slice(kept).unwrap_or_default();
         if firings.set_at != since {
@@ -97,7 +97,7 @@ impl Firings {
         !self.waiting.is_empty() || next.is_some_and(|next| next <= now) || self.is_ahead(now)
     }
 
-    /// What is to be done, and what is to be kept then. `goes_on`: the run of the newest firing has not ended.
+    /// Decides what to do, and what to store then. `goes_on`: the run of the newest firing has not ended.
     pub fn step(&mut self, schedule: &Schedule, overlap: Overlap, goes_on: bool, now: Timestamp) -> Verdict {
         let mut verdict = Verdict::default();
         if self.is_ahead(now) {

@@ -20,7 +20,7 @@ pub(in crate::server) fn forwarded_address<'v>(
     values: impl Iterator<Item = &'v [u8]>,
     trusted: &[Cidr],
 ) -> Option<IpAddr> {
-    // Split before anything is read: what the client sent may be no text, and what the proxy added stands behind it.
+    // Split first: the client's part, which comes before that of the proxy, may not be text.
     let hops = values.flat_map(|value| value.split(|&b| b == b',')).map(parse_hop);
     let is_trusted = |address| trusted.iter().any(|cidr| cidr.contains(address));
     hops.filter(|hop| !hop.is_some_and(is_trusted)).last().flatten()

@@ -32,8 +32,8 @@ impl Count {
 #[derive(Debug)]
 pub(super) struct Counts<K> {
     by_key: HashMap<K, Count>,
-    /// So many keys are looked through for those that have nobody left: twice as many as had somebody the last time, so
-    /// that each costs about one look.
+    /// At this many keys, those without permits are removed: twice as many as remained the last time, so that each key
+    /// costs about one check.
     keys_max: usize,
 }
 

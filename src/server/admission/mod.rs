@@ -28,7 +28,7 @@ use crate::model::{Now, Taken};
 pub struct ConnectionLimits {
     /// Connections and streams in all.
     pub connections: usize,
-    /// Connections beyond that, kept to be told so.
+    /// How many connections beyond that are accepted to be refused with a response.
     pub reserve: usize,
     /// Connections and streams of one address.
     pub per_address: u32,
@@ -61,7 +61,7 @@ pub(super) struct Admission {
 /// A connection that is let in.
 #[derive(Debug)]
 pub(super) struct Admitted {
-    /// What it counts for: its address, or the reserve.
+    /// Its permit: of its address, or of the reserve.
     pub(super) counted: Option<Counted>,
     /// The address counts for what it forwards, because it is a trusted proxy's.
     pub(super) is_proxy: bool,
@@ -69,10 +69,10 @@ pub(super) struct Admitted {
     pub(super) beyond: Option<Limit>,
 }
 
-/// What a connection counts for, as long as it is held.
+/// The permit of a connection.
 #[derive(Debug)]
 pub(super) struct Counted {
-    /// None where it is the reserve.
+    /// None if it is the reserve.
     address: Option<IpAddr>,
     _permit: Permit,
 }
@@ -99,8 +99,9 @@ impl Admission {
         }
     }
 
-    /// Lets a connection of `peer` in, where `open` connections and streams are open; nothing where there is no room even
-    /// to refuse it. Whoever is one too many takes a permit of the reserve only: else one address could take all connections.
+    /// Admits a connection of `peer` when `open` connections and streams are open; none if there is not even room to
+    /// refuse it. A connection beyond a limit takes a permit of the reserve only: else one address could take all
+    /// connections.
     pub(super) fn admit(&mut self, peer: IpAddr, open: usize) -> Option<Admitted> {
         let is_proxy = self.limits.trusted_proxies.iter().any(|cidr| cidr.contains(peer));
         if open - self.refused() >= self.limits.connections {
@@ -130,10 +131,10 @@ impl Admission {
         has_room.then(|| Admitted { counted: Some(self.count_for_reserve()), is_proxy, beyond: Some(limit) })
     }
 
-    /// Counts a trusted proxy's connection for the address that it forwards; for none where that is not to be known.
+    /// Counts a trusted proxy's connection for the address that it forwards; for none if that is not to be known.
     ///
     /// # Errors
-    /// The address has as many as it may: it counts for the reserve.
+    /// The address is at its limit: the permit is of the reserve.
     pub(super) fn count_forwarded<'v>(
         &mut self,
         values: impl Iterator<Item = &'v [u8]>,
@@ -147,7 +148,7 @@ impl Admission {
         self.tokens.take(token, self.limits.streams_per_token)
     }
 
-    /// Why a stream is refused: its token has as many as it may, unless none are begun just now.
+    /// Why a stream is refused: the limit of its token, unless the server begins no streams now.
     pub(super) fn refusal_of_stream(&self) -> Problem {
         let limit = self.limits.streams_per_token;
         self.condition().refusal().unwrap_or_else(|| {
@@ -156,7 +157,7 @@ impl Admission {
         })
     }
 
-    /// Takes so many messages of what a token may publish.
+    /// Takes messages from the publish rate of a token.
     ///
     /// # Errors
     /// It publishes too fast.
@@ -175,7 +176,7 @@ impl Admission {
         self.is_draining = true;
     }
 
-    /// The store takes nothing any more, or takes everything again.
+    /// Whether the store is down.
     pub(super) fn set_store_down(&mut self, is_down: bool) {
         self.is_store_down = is_down;
     }
@@ -205,7 +206,7 @@ impl Admission {
         }
     }
 
-    /// What is the case for a call whose connection came in by `door` and is beyond a limit, if it is.
+    /// The facts for a call on a connection that came in by `door`, and the limit that it is beyond, if any.
     pub(super) fn facts(&self, door: Door, beyond: Option<Limit>, now: Now) -> Facts {
         let full = beyond.map(|limit| match limit {
             Limit::ConnectionsPerAddress => Full::OfAddress(self.limits.per_address),

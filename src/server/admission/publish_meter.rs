@@ -8,14 +8,14 @@ use crate::model::{Lender, Taken};
 /// Tokens whose publishing is metered; beyond, the one that was heard of longest ago is forgotten.
 const METERED_TOKENS_MAX: usize = 10_000;
 
-/// What each token may still publish: a bucket that holds a second's worth and fills again over a second.
+/// The remaining publish rate of each token: a bucket that holds one second's worth and refills within a second.
 #[derive(Debug, Default)]
 pub(super) struct PublishMeter {
     buckets: HashMap<u64, Bucket>,
     held: Lender<Metered>,
 }
 
-/// What a call to publish takes of its token's rate.
+/// The part of its token's rate that a publish call takes.
 #[derive(Debug)]
 pub(in crate::server) struct Metered {
     token: u64,

@@ -27,7 +27,7 @@ const READ_AHEAD_BYTES_MAX: usize = 16 * 1024;
 /// Reads made of one socket before the others get their turn: 4 x the 64 KiB of the scratch.
 const READS_MAX: usize = 4;
 
-/// What a connection is doing.
+/// The state of a connection.
 #[derive(Debug)]
 pub(super) enum State {
     /// Reads requests. Followed by `Waiting`, `Sending`, `Closing` or `Doomed`.
@@ -47,7 +47,7 @@ pub(super) enum State {
 pub(super) enum Got {
     /// Everything there was.
     All,
-    /// As much as may be read at a time; there may be more, of which no event will tell.
+    /// The limit of one read was reached; there may be more, without another event.
     More,
     /// The other side is gone.
     Gone,
@@ -56,7 +56,7 @@ pub(super) enum Got {
 /// See the top of this file.
 pub(in crate::server) struct Connection<S> {
     pub(super) socket: S,
-    /// What the poll knows its socket by.
+    /// The poll token of its socket.
     token: u32,
     pub(super) generation: u32,
     input: Input,
@@ -70,15 +70,15 @@ pub(in crate::server) struct Connection<S> {
     pub(super) weight: usize,
     /// Requests that came whole.
     pub(super) requests: u32,
-    /// It stands in the list of those that have more to read.
+    /// It is in the list of connections with more to read.
     pub(super) is_listed: bool,
-    /// When it is given up, and what for.
+    /// When it times out, and for what.
     pub(super) deadline: Option<(Duration, Overdue)>,
     /// The other side will send no more.
     pub(super) is_half_closed: bool,
     /// The poll tells when its socket has room: it was full before.
     pub(super) is_watched_for_room: bool,
-    /// Reading stopped before the socket was empty: there may be more, of which no event will tell.
+    /// Reading stopped before the socket was empty: there may be more, without another event.
     pub(super) has_unread: bool,
     /// The limit that it is beyond: whatever it asks for is refused.
     pub(super) beyond: Option<Limit>,
@@ -88,7 +88,7 @@ pub(in crate::server) struct Connection<S> {
 }
 
 impl<S: Socket> Connection<S> {
-    /// One that the poll knows by `token`. The [connections](super::Connections) say which of its place's tenants it is.
+    /// A connection with this poll token. The [connections](super::Connections) set its generation.
     pub(in crate::server) fn new(
         socket: S,
         token: PollToken,
@@ -119,13 +119,13 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// What the poll knows its socket by.
+    /// The poll token of its socket.
     pub(super) fn token(&self) -> PollToken {
         PollToken(self.token as usize)
     }
 
-    /// Reads what has come, as far as it is wanted; what that gave, and how many bytes. `scratch` is shared by all
-    /// connections. `to_the_end`: the other side has closed, of which only a further read tells.
+    /// Reads what has come, up to its limits. Returns the result and the number of bytes. `scratch` is shared by all
+    /// connections. `to_the_end`: the peer has closed, which only a further read shows.
     pub(super) fn read(&mut self, scratch: &mut [u8], limits: &Limits, to_the_end: bool) -> (Got, usize) {
         let mut bytes = 0;
         let got = self.read_some(scratch, limits, to_the_end, &mut bytes);
@@ -209,7 +209,7 @@ impl<S: Socket> Connection<S> {
         self.output.extend_from_slice(bytes);
     }
 
-    /// Writes what is queued, as far as the socket takes it, and of content behind it at most `body_bytes_max`. What that
+    /// Writes what is queued, as far as the socket takes it, and of content after it at most `body_bytes_max`. What that
     /// gave, and how many bytes of the content were written.
     pub(super) fn flush(&mut self, body_bytes_max: usize) -> (Flushed, usize) {
         let output = self.flush_output();
@@ -260,7 +260,7 @@ impl<S: Socket> Connection<S> {
         self.output.len() - self.sent
     }
 
-    /// The input, to be looked at. It is to be [given back](Self::give_back).
+    /// Takes the input, to be decoded. It must be [given back](Self::give_back).
     pub(super) fn take_input(&mut self) -> Input {
         std::mem::take(&mut self.input)
     }
@@ -271,7 +271,7 @@ impl<S: Socket> Connection<S> {
         self.input = input;
     }
 
-    /// What the decoder says of the request at the front of its input, once that is seen to.
+    /// Decodes the request at the front of the input, and updates the state by the result.
     #[inline]
     pub(super) fn decode<'i>(
         &mut self,
@@ -323,7 +323,7 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// What the connection waits for now, once the decoder has said so.
+    /// Sets the deadline for what the connection waits for now, according to the decoder.
     fn set_deadline(&mut self, phase: Phase, now: Duration, timeouts: &Timeouts) {
         self.phase = phase;
         let overdue = match phase {

@@ -33,7 +33,7 @@ impl Timeouts {
     }
 }
 
-/// What a connection was too slow for.
+/// What took a connection too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::server) enum Overdue {
     /// No request came.
@@ -44,7 +44,7 @@ pub(in crate::server) enum Overdue {
     Body,
     /// Answers were not taken.
     Output,
-    /// A client that was told the end did not leave.
+    /// A client did not close after the last response.
     Leave,
 }
 

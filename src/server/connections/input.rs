@@ -12,7 +12,7 @@ pub(in crate::server) struct Input {
 }
 
 impl Input {
-    /// What has not been looked at.
+    /// The bytes not decoded yet.
     pub(in crate::server) fn unread(&self) -> &[u8] {
         &self.bytes[self.start..]
     }

@@ -34,11 +34,11 @@ use crate::http::Limits;
 use crate::log::Rest;
 use crate::model::{Now, SlabKey, Taken};
 
-/// What is done for connections in one turn, in bytes read and answered: more would keep the streams waiting. The rest is
-/// done in the next turn. As much again is there for what was put off, and for bodies that are on their way.
+/// The work for connections in one turn, in bytes read and answered: more would delay streams. The rest is done in the
+/// next turn. The same amount is there for deferred work, and again for bodies under way.
 const WORK_PER_TURN: usize = 1024 * 1024;
 
-/// What a request costs besides, as if it were so many bytes: 256 of them are a turn's work, some 3 ms.
+/// The fixed cost of a request, as a number of bytes: 256 requests are the work of a turn, some 3 ms.
 const WORK_PER_REQUEST: usize = 4096;
 
 /// How long a connection beyond a limit may take to ask for what it is refused: others need its place in the reserve.
@@ -56,21 +56,21 @@ pub(super) struct Connections<S> {
     slab: Slab<Connection<S>>,
     generation: u32,
     doomed: Vec<usize>,
-    /// Those that have more to read, of which no event will tell.
+    /// Connections that have more to read, without another event.
     unread: Vec<usize>,
-    /// Those that have more of an answer to write, of which no event will tell, in the order of their turns.
+    /// Connections that have more of a response to write, without another event, in the order of their turns.
     unwritten: VecDeque<usize>,
-    /// What was done for them in this turn.
+    /// The work done in this turn.
     work: usize,
     /// Nothing is read any more: what clients send is for another process.
     is_deaf: bool,
-    /// What of large answers may be sent just now.
+    /// The bytes of large responses that may be sent now.
     contents: Allowance,
-    /// What they hold in all, but for what each of them may keep.
+    /// The bytes that all of them buffer, beyond the free allowance of each.
     weight: usize,
     /// Sockets that were full for the first time.
     blocked: Vec<PollToken>,
-    /// What the log is to be asked for, to go on with answers.
+    /// Requests to the log for the rest of responses.
     fetches: Vec<(SlabKey, Box<Rest>)>,
     next_sweep: Duration,
 }
@@ -91,9 +91,9 @@ pub(super) struct Caller {
 pub(super) struct Departed<S> {
     pub(super) socket: S,
     pub(super) token: PollToken,
-    /// What it was still to be sent.
+    /// The bytes that were still to be sent.
     pub(super) output: Vec<u8>,
-    /// What the poll has told of so far it will not tell again.
+    /// It has unread bytes that the poll will not report again.
     pub(super) has_unread: bool,
 }
 
@@ -119,7 +119,12 @@ impl<S: Socket> Connections<S> {
         }
     }
 
-    /// A client has connected; its place.
+    /// How long a client may take for `what`.
+    pub(super) fn time_limit(&self, what: Overdue) -> Duration {
+        self.timeouts.of(what)
+    }
+
+    /// Adds a connection, and returns its index.
     pub(super) fn add(&mut self, mut connection: Connection<S>, now: Now) -> usize {
         self.generation = self.generation.wrapping_add(1);
         connection.generation = self.generation;
@@ -134,8 +139,8 @@ impl<S: Socket> Connections<S> {
         self.is_deaf = true;
     }
 
-    /// Takes those out of which every request that was looked at is answered: their sockets, where they came in, and what
-    /// was read of them behind that. Of no use for anything else afterwards.
+    /// Takes the connections out whose requests are all answered: their sockets, doors and unread input. Nothing else
+    /// works afterwards.
     pub(super) fn take_passable(&mut self) -> Vec<(S, Door, Vec<u8>)> {
         let passable = |connection: &Connection<S>| {
             matches!(connection.state, State::Reading) && !connection.has_output() && connection.beyond.is_none()
@@ -166,7 +171,7 @@ impl<S: Socket> Connections<S> {
         self.slab.get_mut(index).map(|connection| &mut connection.socket)
     }
 
-    /// What the poll knows a connection's socket by.
+    /// The poll token of a connection's socket.
     pub(super) fn token(&self, index: usize) -> PollToken {
         self.slab[index].token()
     }
@@ -176,7 +181,7 @@ impl<S: Socket> Connections<S> {
         self.http.body_bytes
     }
 
-    /// What the poll knows a connection's socket by, where it counts for the address that it forwards.
+    /// The poll token of a connection's socket, if the connection counts for a forwarded address.
     pub(super) fn token_of_proxy(&self, index: usize) -> Option<PollToken> {
         let connection = &self.slab[index];
         (connection.is_proxy && connection.beyond.is_none()).then(|| connection.token())
@@ -213,7 +218,7 @@ impl<S: Socket> Connections<S> {
         std::mem::take(&mut self.blocked)
     }
 
-    /// What the log is to be asked for next, and whom the answer is for.
+    /// The next request to the log, and the connection that waits for it.
     pub(super) fn next_fetch(&mut self) -> Option<(SlabKey, Box<Rest>)> {
         self.fetches.pop()
     }
@@ -233,7 +238,7 @@ impl<S: Socket> Connections<S> {
         (!self.slab.is_empty()).then_some(self.next_sweep)
     }
 
-    /// Those that are overdue, where it is time to look for them.
+    /// The connections that are overdue, if it is time to check.
     pub(super) fn take_overdue(&mut self, now: Now) -> Option<Vec<(usize, Overdue)>> {
         if now.mono < self.next_sweep {
             return None;
@@ -296,7 +301,7 @@ impl<S: Socket> Connections<S> {
             return;
         }
         if let State::Waiting(waiting) = std::mem::replace(&mut connection.state, State::Doomed) {
-            // What it publishes is published all the same.
+            // The messages are published anyway.
             waiting.metered.map(Taken::keep);
         }
         // Nothing is due of it any more: a deadline would bring it back to life, only to end it twice.
@@ -304,7 +309,7 @@ impl<S: Socket> Connections<S> {
         self.doomed.push(index);
     }
 
-    /// Takes out those that have ended. `forget` is told what the poll knew the socket of each by.
+    /// Takes the ended connections out. `forget` gets the poll token of each.
     pub(super) fn reap(&mut self, mut forget: impl FnMut(PollToken)) {
         while let Some(index) = self.doomed.pop() {
             let connection = self.slab.remove(index);

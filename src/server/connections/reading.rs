@@ -7,14 +7,14 @@ use crate::model::Now;
 use crate::server::socket::Socket;
 
 impl<S: Socket> Connections<S> {
-    /// Reads what has come; `true` where it is to be looked at. `to_the_end`: the other side has closed, of which only a
-    /// further read tells. `scratch` is where everyone's bytes are read to first.
+    /// Reads what has come; `true` if there is something to decode. `to_the_end`: the peer has closed, which only a
+    /// further read shows. All connections read into `scratch` first.
     pub(in crate::server) fn read(&mut self, index: usize, scratch: &mut [u8], to_the_end: bool) -> bool {
         if self.is_deaf {
             return false;
         }
         if self.work >= WORK_PER_TURN || self.holds_too_much() {
-            // It is read in the next turn, after the streams, and after those that hold most were let go.
+            // It is read in the next turn, after the streams, and after the largest connections were closed.
             self.read_later(index);
             return false;
         }
@@ -43,14 +43,14 @@ impl<S: Socket> Connections<S> {
         }
     }
 
-    /// What a client sent while its request waited may not have been read.
+    /// Reads what a client sent while its request waited.
     pub(in crate::server) fn read_rest(&mut self, index: usize) {
         if self.slab.get(index).is_some_and(|connection| connection.has_unread) {
             self.read_later(index);
         }
     }
 
-    /// Those that are to be read at the end of the turn. Whoever asks little is not to wait behind those who send much.
+    /// Connections to read at the end of the turn, so that small requests do not wait for large ones.
     pub(in crate::server) fn take_unread(&mut self) -> Vec<usize> {
         let mut unread = std::mem::take(&mut self.unread);
         unread.sort_by_key(|&index| self.slab.get(index).map_or(0, |connection| connection.weight));
@@ -61,13 +61,13 @@ impl<S: Socket> Connections<S> {
         unread
     }
 
-    /// The input, where the request at its front may be looked at. It is to be [given back](Self::give_back).
+    /// Takes the input, if the request at its front may be decoded. It must be [given back](Self::give_back).
     pub(in crate::server) fn take_input(&mut self, index: usize) -> Option<Input> {
         let connection = self.slab.get_mut(index).filter(|_| !self.is_deaf)?;
         connection.wants_request().then(|| connection.take_input())
     }
 
-    /// What there is of a request that is not waited for any longer.
+    /// Takes the input of a request that is not awaited any longer.
     pub(in crate::server) fn give_up_input(&mut self, index: usize) -> Input {
         self.slab[index].take_input()
     }
@@ -79,7 +79,7 @@ impl<S: Socket> Connections<S> {
         }
     }
 
-    /// What the decoder says of the request at the front of the input.
+    /// Decodes the request at the front of the input.
     #[inline]
     pub(in crate::server) fn decode<'i>(&mut self, index: usize, input: &'i Input, now: Now) -> Verdict<'i> {
         self.slab[index].decode(input, &self.http, &self.timeouts, now.mono)
@@ -91,7 +91,7 @@ impl<S: Socket> Connections<S> {
         connection.requests = connection.requests.saturating_sub(1);
     }
 
-    /// So many requests were served, before which so many bytes of answers waited.
+    /// Charges the work of `requests` requests, before which `waited` bytes of responses were queued.
     pub(in crate::server) fn charge(&mut self, index: usize, requests: usize, waited: usize) {
         self.work += requests * WORK_PER_REQUEST + self.output_bytes(index).saturating_sub(waited);
     }

@@ -12,11 +12,11 @@ use crate::server::socket::Socket;
 pub(super) enum Flushed {
     /// Everything is written.
     All,
-    /// The socket takes no more just now; the poll will tell when it does.
+    /// The socket is full; the poll reports when it has room.
     Full,
-    /// As much as may be written at a time; there is more, of which no event will tell.
+    /// The limit of one write was reached; there is more, without another event.
     More,
-    /// What comes next is not there yet.
+    /// The next bytes have not come yet.
     Awaits,
     /// The other side is gone.
     Gone,
@@ -25,13 +25,13 @@ pub(super) enum Flushed {
 /// See the top of this file.
 #[derive(Debug)]
 pub(super) struct Sending {
-    /// What is left of it.
+    /// The rest of the response.
     body: Body,
     /// Where the log holds what it lacks, unless the log was asked for that already.
     rest: Option<Box<Rest>>,
-    /// The connection closes behind it.
+    /// The connection closes after it.
     pub(super) is_last: bool,
-    /// It stands in the list of those that have more to write.
+    /// It is in the list of connections with more to write.
     pub(super) is_queued: bool,
 }
 
@@ -45,12 +45,12 @@ impl Sending {
         self.body.held()
     }
 
-    /// What the log is to be asked for now: a piece is fetched while the one before it is written, and no more ahead.
+    /// The next request to the log: one piece is fetched while the one before it is written.
     pub(super) fn next_to_fetch(&mut self) -> Option<Box<Rest>> {
         if self.body.held() > OUTPUT_PIECE_BYTES { None } else { self.rest.take() }
     }
 
-    /// What was fetched has come. `false` where it is not what was promised.
+    /// A fetched piece has come. `false` if it does not match the promised length.
     #[must_use]
     pub(super) fn go_on(&mut self, piece: Vec<u8>, rest: Option<Box<Rest>>) -> bool {
         self.rest = rest;

@@ -18,12 +18,12 @@ use crate::server::sockets::PollToken;
 #[derive(Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Client {
     weight: usize,
-    /// What each of them holds, and its index: the heaviest last.
+    /// The buffered bytes of each connection, and its index: the heaviest last.
     connections: Vec<(usize, usize)>,
 }
 
 impl<S: Socket> Connections<S> {
-    /// What they hold in all, but for what each of them may keep.
+    /// The bytes that all connections buffer, beyond the free allowance of each.
     pub(in crate::server) fn held(&self) -> usize {
         self.weight
     }
@@ -62,7 +62,7 @@ impl<S: Socket> Connections<S> {
         heaviest
     }
 
-    /// Those that hold anything, by whose they are.
+    /// The connections that buffer anything, by client.
     fn clients(&self, address: impl Fn(PollToken) -> Option<IpAddr>) -> Vec<Client> {
         let (mut clients, mut places) = (Vec::<Client>::new(), HashMap::new());
         for (index, connection) in self.slab.iter().filter(|(_, connection)| connection.weight > 0) {
@@ -93,7 +93,7 @@ impl<S: Socket> Connections<S> {
         Problem::unavailable("buffers_full", detail, 1)
     }
 
-    /// Takes what it holds from whoever has ended.
+    /// Frees the buffers of an ended connection.
     pub(in crate::server) fn lighten(&mut self, index: usize) {
         self.slab[index].drop_buffers_of_the_doomed();
         self.weigh(index);

@@ -25,7 +25,7 @@ impl<S: Socket> Connections<S> {
         self.slab[exchange.index].answer(shown, exchange.framing, date);
     }
 
-    /// Queues an answer that is framed already, and closes behind it.
+    /// Queues an answer that is framed already, and closes after it.
     pub(in crate::server) fn answer_framed(&mut self, exchange: &Exchange, answer: &[u8]) {
         let connection = &mut self.slab[exchange.index];
         connection.write_raw(answer);
@@ -37,7 +37,7 @@ impl<S: Socket> Connections<S> {
         self.slab[index].reject(response, date);
     }
 
-    /// Writes what a connection is to be sent, as far as it may be now, and sees to what comes next of it.
+    /// Writes what is queued for a connection, as far as possible now, and arranges what follows.
     pub(in crate::server) fn flush(&mut self, index: usize, now: Now) {
         self.write(index, now);
         self.fetch_next(index);

@@ -42,7 +42,7 @@ impl<S: Socket> Server<S> {
         self.replies.ask(to, ask);
     }
 
-    /// What a call takes of its token's publish rate.
+    /// Takes a call's messages from the publish rate of its token.
     fn meter(&mut self, ask: &Ask, render: &Render, now: Now) -> Result<Option<Taken<Metered>>, Problem> {
         match (ask, render) {
             (Ask::Publish(_, events), Render::Published { token_key: Some(token), .. }) => {
@@ -84,7 +84,7 @@ impl<S: Socket> Server<S> {
                 self.replies.hold(to, answer, now);
             }
             answer @ Answer::Published { .. } => {
-                // Those who drive their own watchers into history are not to slow down its way to them.
+                // Publishers that outrun their streams must not slow down history for those streams.
                 self.connections.note_publish(now);
                 self.replies.note_publish(now);
                 self.give(to, answer, now);
@@ -101,8 +101,8 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// What is stored is a plan like any other from here on, and whoever asked for it waits for its run. `false` where nobody
-    /// has asked for what is stored.
+    /// Submits a stored plan for the request that waits for it, which then waits for the run. `false` if the request
+    /// did not ask for a stored plan.
     fn run_stored(&mut self, to: SlabKey, document: &[u8]) -> bool {
         let Some(waiting) = self.connections.waiting(to) else { return false };
         if !matches!(waiting.what, What::Stored(_)) {
@@ -114,8 +114,8 @@ impl<S: Socket> Server<S> {
         true
     }
 
-    /// What a run was made of is a plan like any other from here on, and whoever asked for it waits for its run, or for the run
-    /// to change it.
+    /// Continues a rerun or a change with the document of the run: the request then waits for the new run, or for the
+    /// change.
     fn go_on_with(&mut self, to: SlabKey, document: &[u8]) {
         let Some(waiting) = self.connections.waiting(to) else { return };
         let change = match &waiting.what {
@@ -152,7 +152,7 @@ impl<S: Socket> Server<S> {
         true
     }
 
-    /// Does this publisher publish to a project most of whose watchers are behind?
+    /// Does this publisher publish to a project most of whose streams are behind?
     fn outruns_its_watchers(&mut self, to: SlabKey, now: Now) -> bool {
         match self.connections.waiting(to).map(|waiting| &waiting.what) {
             Some(What::Answer(Render::Published { project, .. })) => self.streams.is_congested(project, now),
@@ -167,7 +167,7 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// Gives an answer to whoever waits for it.
+    /// Gives an answer to the request that waits for it.
     fn give(&mut self, to: SlabKey, answer: Answer, now: Now) {
         let Some(waiting) = self.connections.waiting(to) else { return };
         match &answer {
@@ -192,7 +192,7 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// Answers a request that waited, and serves those that the client sent behind it.
+    /// Answers a request that waited, and serves those that the client sent after it.
     pub(super) fn finish(&mut self, exchange: Exchange, shown: impl Into<Shown>, now: Now) {
         let index = exchange.index;
         self.answer(exchange, shown, now);

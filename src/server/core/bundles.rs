@@ -15,7 +15,7 @@ use crate::stream::{BundleSubscription, ConnectionManager};
 const BEGUN_MAX: usize = 64;
 
 impl WaitingBundle {
-    /// The parts of which it is not known where they begin.
+    /// The parts whose start is not known yet.
     pub(super) fn unknown(&self) -> impl Iterator<Item = &Arc<Subscription>> {
         self.wanted.parts.iter().zip(&self.starts).filter(|(_, start)| start.is_none()).map(|(part, _)| part)
     }
@@ -32,7 +32,7 @@ impl WaitingBundle {
     fn look<S: Socket>(&mut self, streams: &ConnectionManager<S>) {
         self.starts = self.wanted.parts.iter().map(|part| streams.starting_position(part)).collect();
         if self.spends.is_some() {
-            // That the ticket is spent is kept by the log before it says where the stream begins.
+            // The log stores that the ticket is spent before it tells where the stream begins.
             self.starts[0] = None;
         }
     }
@@ -64,15 +64,15 @@ impl<S: Socket> Server<S> {
         if waiting.is_complete() {
             return self.begin_bundle(&exchange, waiting, now);
         }
-        // What is known by now may not be so any more when the rest is.
+        // What is known now may be outdated when the rest is known.
         waiting.starts = Vec::new();
         let to = self.connections.wait(Waiting { what: What::Bundle(Box::new(waiting)), exchange, metered: None });
         self.replies.postpone_bundle(to);
         self.ask_where_bundles_begin(now);
     }
 
-    /// Asks the log where streams of several projects begin, a few at a time; whoever need not ask any more begins. So many
-    /// may have waited for the answer to one that they have their turn in several turns of the loop.
+    /// Asks the log where streams of several projects begin, a few at a time; a stream whose starts are all known
+    /// begins. Many may wait for the same answer, so they are handled over several turns of the loop.
     pub(super) fn ask_where_bundles_begin(&mut self, now: Now) {
         for _ in 0..BEGUN_MAX {
             let Some((to, asking)) = self.replies.next_bundle(now) else { return };
@@ -86,8 +86,8 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// The log says where a part of a stream begins. The stream does when that is known of all; a project that was let go
-    /// meanwhile is asked for anew.
+    /// The log tells where a part of a stream begins. The stream begins when that is known for all parts; if a project
+    /// was dropped meanwhile, the log is asked again.
     pub(super) fn start_part(&mut self, to: SlabKey, start: StartingPosition, now: Now) {
         let Some(Waiting { what: What::Bundle(waiting), .. }) = self.connections.waiting(to) else { return };
         waiting.note(start);

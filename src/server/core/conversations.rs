@@ -38,7 +38,7 @@ impl<S: Socket> Server<S> {
         self.answer(exchange, Response::from(problem), now);
     }
 
-    /// The log knows no such run. `false` where whoever waits is told that.
+    /// The log does not know the run: does what the request asks for in that case. `false` if it asks for nothing else.
     pub(super) fn does_otherwise(&mut self, to: SlabKey, now: Now) -> bool {
         let Some(Waiting { what: What::Stream { otherwise, .. }, .. }) = self.connections.waiting(to) else {
             return false;
@@ -69,8 +69,8 @@ impl<S: Socket> Server<S> {
         self.answer_waiting(to, Response::from(problem), now);
     }
 
-    /// A step was decided, or could not be: the next one is, or the stream begins. `false` where whoever waits has not
-    /// answered one.
+    /// A step was decided, or could not be: decides the next, or begins the stream. `false` if the request has no
+    /// answers.
     pub(super) fn has_decided(&mut self, to: SlabKey, refused: Option<&Refusal>, now: Now) -> bool {
         let Some(Waiting { what: What::Stream { otherwise, .. }, .. }) = self.connections.waiting(to) else {
             return false;
@@ -80,7 +80,7 @@ impl<S: Socket> Server<S> {
         self.does_otherwise(to, now)
     }
 
-    /// What is stored under the name that a frontend has named: its run is begun by that. `false` where none has.
+    /// Starts the run of the stored plan that a frontend has named. `false` if the request is of no frontend.
     pub(super) fn begins_stored(&mut self, to: SlabKey, document: &[u8]) -> bool {
         let Some(Waiting { what: What::Stream { otherwise, .. }, .. }) = self.connections.waiting(to) else {
             return false;
@@ -100,7 +100,7 @@ impl<S: Socket> Server<S> {
         let Some(Waiting { what: What::Stream { wanted, .. }, .. }) = self.connections.waiting(to) else {
             return false;
         };
-        // An answer that is not this server's own names no run; then whoever waits is shown it.
+        // An answer of another server may name no run; then the client is shown the answer.
         let Ok(Begun { run_id }) = serde_json::from_slice(answer) else { return false };
         Arc::make_mut(wanted).run = Some(run_id);
         self.replies.postpone(to);
@@ -108,7 +108,7 @@ impl<S: Socket> Server<S> {
     }
 }
 
-/// What it takes to wait.
+/// The memory of a waiting request.
 fn weight(wanted: &Subscription, otherwise: &Otherwise) -> usize {
     let said = wanted.said.as_ref().map_or(0, |said| said.bytes());
     match otherwise {

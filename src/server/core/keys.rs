@@ -10,8 +10,8 @@ use crate::server::socket::Socket;
 use crate::server::waiting::{Waiting, What};
 
 impl<S: Socket> Server<S> {
-    /// Has a request wait for keys, or answers `problem` where none are fetched just now. `true` where it waits: then it is
-    /// to be left in the input.
+    /// Makes a request wait for keys, or answers `problem` if none are being fetched. `true` if it waits: then it stays
+    /// in the input.
     pub(super) fn await_keys(&mut self, exchange: Exchange, problem: Problem, now: Now) -> bool {
         if !self.key_wait.admits(now.mono) {
             self.answer(exchange, Response::from(problem), now);

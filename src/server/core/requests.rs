@@ -32,7 +32,7 @@ impl<S: Socket> Server<S> {
         self.connections.flush(index, now);
     }
 
-    /// Serves one request, if all of it has been read. `true` where there may be another behind it.
+    /// Serves one request, if all of it has been read. `true` where there may be another after it.
     fn serve_next(&mut self, index: usize, now: Now) -> bool {
         let Some(input) = self.connections.take_input(index) else { return false };
         match self.connections.decode(index, &input, now) {
@@ -130,7 +130,7 @@ impl<S: Socket> Server<S> {
     /// A connection of a trusted proxy counts for the address that it forwards.
     fn count_forwarded(&mut self, index: usize, request: &Request) {
         let Some(token) = self.connections.token_of_proxy(index) else { return };
-        // What it counted for goes back before it is counted anew.
+        // Its permit is returned before it takes another.
         self.sockets.count_for(token, None);
         let counted = self.admission.count_forwarded(request.headers.all("x-forwarded-for"));
         if counted.is_err() {
@@ -150,25 +150,23 @@ impl<S: Socket> Server<S> {
         self.connections.reject(index, response, self.date.at(now));
     }
 
-    /// Ends those who took too long, and forgets tickets that did.
+    /// Ends overdue connections, and forgets expired tickets.
     pub(super) fn end_overdue(&mut self, now: Now) {
         let Some(overdue) = self.connections.take_overdue(now) else { return };
         for (index, what) in overdue {
             what.limit().into_iter().for_each(|limit| self.metrics.refused.count(limit));
             match what {
                 Overdue::Idle | Overdue::Output | Overdue::Leave => self.connections.doom(index),
-                Overdue::Head => {
-                    self.time_out(index, "the request head was not received in time (limits.header_timeout)", now)
-                }
-                Overdue::Body => {
-                    self.time_out(index, "the request body was not received in time (limits.body_timeout)", now)
-                }
+                Overdue::Head => self.time_out(index, ("head", what, "limits.header_timeout"), now),
+                Overdue::Body => self.time_out(index, ("body", what, "limits.body_timeout"), now),
             }
         }
         self.api.forget_expired(&self.admission.facts(Door::Main, None, now));
     }
 
-    fn time_out(&mut self, index: usize, detail: &'static str, now: Now) {
+    fn time_out(&mut self, index: usize, (part, what, key): (&str, Overdue, &str), now: Now) {
+        let limit = self.connections.time_limit(what);
+        let detail = format!("the request {part} was not received in time (limit {limit:?}, {key})");
         let input = self.connections.give_up_input(index);
         self.reject(index, Problem::timeout(detail), input.unread(), now);
         self.connections.flush(index, now);

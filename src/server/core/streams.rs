@@ -46,7 +46,7 @@ impl<S: Socket> Server<S> {
         now: Now,
     ) {
         let head_only = exchange.framing.head_only;
-        // Of one run's stream only the log knows whether there is any.
+        // For the stream of one run, only the log knows whether the run exists.
         if head_only && wanted.run.is_none() {
             return self.answer_stream_head(&exchange, wanted.view, now);
         }
@@ -65,7 +65,7 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// The same for a frontend, whose run may not be known: then there is something else to be done.
+    /// The same for a frontend. If its run is not known, `otherwise` is done.
     pub(super) fn subscribe_or(
         &mut self,
         exchange: Exchange,
@@ -109,15 +109,15 @@ impl<S: Socket> Server<S> {
         permit.map(Some).ok_or(())
     }
 
-    /// Asks the log where streams begin, as many as snapshots may be sent just now.
+    /// Asks the log where streams begin, as far as the allowance for snapshots permits.
     pub(super) fn ask_where_to_begin(&mut self, now: Now) {
         while let Some(to) = self.replies.next_postponed(now) {
             self.ask_where_it_begins(to);
         }
     }
 
-    /// Asks the log where the stream begins that waits for this answer. Where the project was let go while the log
-    /// answered, it is told of that before it is asked again, so that it hands the project's newest messages out anew.
+    /// Asks the log where this waiting stream begins. If the project was dropped meanwhile, the log is told first, so
+    /// that it sends the project's newest messages again.
     pub(super) fn ask_where_it_begins(&mut self, to: SlabKey) {
         let note = |spends: &Option<Spending>| {
             spends.as_ref().and_then(|it| Some(Spends { note: it.note()?.clone(), is_proven: it.is_proven() }))
@@ -125,7 +125,7 @@ impl<S: Socket> Server<S> {
         match self.connections.waiting(to).map(|waiting| &waiting.what) {
             Some(What::Stream { wanted, spends, .. }) => self.replies.subscribe(to, wanted.clone(), note(spends)),
             Some(What::Bundle(waiting)) => {
-                // That the ticket is spent is kept with the first part.
+                // The log stores with the first part that the ticket is spent.
                 let mut note = note(&waiting.spends);
                 for part in waiting.unknown() {
                     self.replies.subscribe(to, part.clone(), note.take());
@@ -177,7 +177,7 @@ impl<S: Socket> Server<S> {
         spends.iter_mut().for_each(Spending::note_kept);
     }
 
-    /// What came along for those who watch the run already.
+    /// Appends what came along for streams that watch the run already.
     fn catch_up(&mut self, start: &mut StartingPosition, now: Now) {
         let (Some(run), Some(retold)) = (start.run, &mut start.retold) else { return };
         if let Some(row) = retold.row.take() {
@@ -275,7 +275,7 @@ impl<S: Socket> Server<S> {
         self.finish(exchange, shown, now);
     }
 
-    /// Where a ticket is spent for a stream that can't be had just now, it has its time anew.
+    /// The stream can't begin now: its ticket gets its full time again.
     fn postpone(&mut self, spends: Option<Spending>, now: Now) {
         if let Some(spends) = spends {
             let facts = self.admission.facts(Door::Main, None, now);
@@ -299,7 +299,7 @@ impl<S: Socket> Server<S> {
         self.connections.answer_framed(exchange, &answer);
     }
 
-    /// History for a stream that is behind.
+    /// Handles history for a stream that is behind.
     pub(super) fn continue_stream(&mut self, key: SlabKey, answer: Answer, now: Now) {
         match answer {
             Answer::Page(page) => {
@@ -317,7 +317,7 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// What a run says, for all who watch it in a format.
+    /// Handles messages of a run, for all its streams in a format.
     pub(super) fn continue_channel(&mut self, key: SlabKey, answer: Answer, now: Now) {
         match answer {
             Answer::Row(row) => self.streams.row(key, &row, now),
@@ -352,7 +352,7 @@ impl<S: Socket> Server<S> {
             }
         }
     }
-    /// Says how many watch the projects of which that has changed.
+    /// Publishes the changed numbers of streams per project.
     pub(super) fn tell_watchers(&mut self) {
         let recounted = self.streams.take_recounted();
         if !recounted.is_empty() {

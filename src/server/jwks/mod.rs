@@ -18,11 +18,11 @@ use super::inbox::{Inbox, InboxSender};
 use super::threads::spawn;
 use crate::auth::KeySet;
 
-/// How long a start waits for the first answer. Without keys the server starts all the same, and says so to whoever has a
-/// token.
+/// How long a start waits for the first answer. Without keys the server starts anyway, and refuses tokens with a
+/// message that says so.
 const START_WAIT: Duration = Duration::from_secs(3);
 
-/// What a fetch came to.
+/// The result of a fetch.
 #[derive(Debug)]
 pub struct KeyNews {
     /// The newest wish for keys that it answers; 0 where nobody had asked.
@@ -39,8 +39,8 @@ pub(super) struct Asks {
 }
 
 impl Asks {
-    /// Asks for keys with a wish of this number. Where an earlier wish still waits to be seen, this one is lost, and whoever
-    /// waits for it is told so when their time is over.
+    /// Asks for keys with a wish of this number. If an earlier wish has not been seen yet, this one is lost, and its
+    /// requests time out.
     pub(super) fn ask(&self, wish: u64) {
         if let Some(wishes) = &self.wishes {
             let _ = wishes.try_send(wish);
@@ -59,7 +59,7 @@ impl Drop for Asks {
 /// Starts the thread, and waits a moment for the first keys.
 ///
 /// # Errors
-/// Where there is no thread to be had.
+/// If there is no thread to be had.
 pub(super) fn start(source: Source, inbox: InboxSender) -> Result<Asks, StartError> {
     let source = Arc::new(source);
     let (wishes, asked) = bounded(1);

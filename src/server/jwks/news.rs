@@ -5,7 +5,7 @@ use log::Level;
 use super::source::Fetched;
 use crate::auth::KeySet;
 
-/// What was told last.
+/// What was logged last.
 #[derive(Debug, Default)]
 pub(super) struct News {
     keys: Option<KeySet>,
@@ -14,7 +14,7 @@ pub(super) struct News {
 }
 
 impl News {
-    /// The lines for a fetch that came to this; none where it is as the one before.
+    /// The lines for a fetch that came to this; none if it is as the one before.
     pub(super) fn lines(&mut self, fetched: &Result<Fetched, String>) -> Vec<(Level, String)> {
         match fetched {
             Ok(fetched) => self.of_keys(fetched),

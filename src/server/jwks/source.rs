@@ -11,7 +11,7 @@ use crate::config::KeyLocation;
 /// How long a fetch may take, from the look-up of the name to the last byte.
 pub(in crate::server) const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a fetch brought.
+/// The result of a fetch.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fetched {
     pub(super) read: ReadKeySet,
@@ -115,7 +115,9 @@ mod web {
 
     fn read(answer: &Answer) -> Result<crate::auth::ReadKeySet, String> {
         match answer.status {
-            200 if answer.is_cut => Err(format!("the key set is larger than {JWKS_BYTES_MAX} bytes")),
+            200 if answer.is_cut => {
+                Err(format!("the key set is too large (limit {JWKS_BYTES_MAX} bytes, not configurable)"))
+            }
             200 => KeySet::read(&answer.body),
             status @ 300..400 => Err(format!("the server answered {status}; redirects are not followed")),
             status => Err(format!("the server answered {status}")),

@@ -39,7 +39,7 @@ impl Head {
         first
     }
 
-    /// Does the connection end behind it?
+    /// Does the connection end after it?
     pub(super) fn closes(&self) -> bool {
         self.get("connection") == Some("close")
     }
@@ -67,7 +67,7 @@ impl Head {
         }
     }
 
-    /// Bytes of content behind it.
+    /// Bytes of content after it.
     pub(super) fn content_length(&self, is_head: bool) -> usize {
         let length = self.get("content-length").map(|length| length.parse().expect("a length"));
         match self.status {

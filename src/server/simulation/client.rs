@@ -57,7 +57,7 @@ pub(super) enum Mode {
 /// One request.
 pub(super) struct Asked {
     pub(super) what: What,
-    /// The byte behind it, counted from the connection's first.
+    /// The byte after it, counted from the connection's first.
     pub(super) end: u64,
     pub(super) is_head: bool,
     /// It is of HTTP/1.0.

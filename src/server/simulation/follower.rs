@@ -1,5 +1,5 @@
 //! One subscriber, and what it must be sent: `connected`, perhaps a reset and snapshots, then each message of the
-//! project (or of its one run) behind its position, none twice, none missing, to the byte.
+//! project (or of its one run) after its position, none twice, none missing, to the byte.
 
 use serde_json::Value;
 
@@ -28,7 +28,7 @@ pub(super) struct Wanted {
     pub(super) is_event_source: bool,
     /// The newest message when it was asked for, or the newest that the loop knew of, where it needs no more.
     pub(super) newest: u64,
-    /// The run had ended by then, and the position shown is behind its last message.
+    /// The run had ended by then, and the position shown is after its last message.
     pub(super) has_seen_the_end: bool,
     /// The same of its other projects, where the stream is one of several.
     pub(super) beside: Option<Vec<Wanted>>,
@@ -141,7 +141,7 @@ impl Follower {
         self.stage == Stage::Beginning
     }
 
-    /// The last chunk comes behind what tells the end, and nowhere else.
+    /// The last chunk comes after what tells the end, and nowhere else.
     pub(super) fn end(&mut self) {
         assert!(self.is_over() && !self.has_ended, "{self:?}");
         self.has_ended = true;

@@ -83,7 +83,7 @@ impl Moves {
 }
 
 impl Follower {
-    /// What is said of an item: the next move of its step, where it lies behind the message that was told last.
+    /// What is said of an item: the next move of its step, where it lies after the message that was told last.
     pub(super) fn take_item(&mut self, said: &Special, model: &Model) {
         let (run, step) = self.named(said);
         let moves = self.moves_of(&run, &step, model);

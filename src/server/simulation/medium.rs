@@ -10,7 +10,7 @@ pub(super) trait Medium: Sized {
     /// A new one, and the store in it.
     fn new(now: Timestamp) -> (Self, Self::Store);
 
-    /// The store as the next process finds it, once one was killed; none where it is the same.
+    /// The store as the next process finds it, once one was killed; none if it is the same.
     fn reopen(&mut self, now: Timestamp) -> Option<Self::Store>;
 }
 

@@ -155,7 +155,7 @@ impl Model {
         self.projects.values_mut().for_each(|entry| entry.is_order_lost |= self.clock_was_set);
     }
 
-    /// The journal has read anew what the store holds.
+    /// The journal has read again what the store holds.
     pub(super) fn reload(&mut self) {
         for entry in self.projects.values_mut() {
             let newest = entry.history.len() as u64;
@@ -332,7 +332,7 @@ impl Model {
         self.projects.get(project).map_or(0, |entry| entry.history.len() as u64)
     }
 
-    /// The oldest message's `seq` when `newest` was the newest; none where that can't be told.
+    /// The oldest message's `seq` when `newest` was the newest; none if that can't be told.
     pub(super) fn floor(&self, newest: u64) -> Option<u64> {
         self.messages_max.map(|max| (newest + 1).saturating_sub(max).max(1))
     }

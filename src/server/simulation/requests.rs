@@ -159,7 +159,7 @@ impl<M: Medium> World<M> {
         let asked = self.asked(What::Status(status), None, None);
         self.note(|| format!("client {index} asks what is {status}"));
         self.clients[index].ask(bytes.as_bytes(), asked);
-        // Nothing that comes behind it would be heard.
+        // Nothing that comes after it would be heard.
         self.clients[index].is_stuck |= breaks;
     }
 

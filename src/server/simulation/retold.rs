@@ -1,5 +1,5 @@
 //! One subscriber of a run in a format, and what it must be sent, to the byte: the run so far as of some position, or nothing
-//! where it goes on from one; then each message behind that, and one end that is told.
+//! where it goes on from one; then each message after that, and one end that is told.
 //!
 //! What a format makes of messages is known by its encoder. Which one it was that the server had, one from the run's first
 //! message or one from its state at some time, only what it says can tell: all that may be are tried, and those go that
@@ -63,7 +63,7 @@ impl Follower {
         self.take_live(bytes, model, at)
     }
 
-    /// Is this the run so far? That alone says when to come back. Nothing where there is too little to tell.
+    /// Is this the run so far? That alone says when to come back. None if there is too little to tell.
     fn begins_anew(&self, bytes: &[u8]) -> Option<bool> {
         let content = match self.coding {
             Coding::UntilClose => bytes,
@@ -181,7 +181,7 @@ impl Follower {
             "expired" => {
                 let newest = model.newest(&self.wanted.project);
                 let has_ended = model.run(&self.wanted.project, self.run()).is_some_and(|run| run.last_seq().is_some());
-                // It is told anew from the run's first message where it is behind all others.
+                // It is told again from the run's first message where it is after all others.
                 let is_lost = self.has_lost(0, newest, model) || (at.may_lose_runs && has_ended);
                 assert!(is_lost, "nothing of {:?} is gone", self.wanted);
             }
@@ -264,7 +264,7 @@ fn id_of_first(bytes: &[u8]) -> Option<&str> {
     let at = memchr::memmem::find(bytes, b"\nid: ")? + 5;
     let end = at + memchr::memchr(b'\n', &bytes[at..])?;
     let event_end = end + memchr::memmem::find(&bytes[end..], b"\n\n")? + 2;
-    // In chunks the end of its chunk comes behind it.
+    // In chunks the end of its chunk comes after it.
     let is_whole = bytes.starts_with(RETRY) || bytes.len() >= event_end + 2;
     is_whole.then(|| str::from_utf8(&bytes[at..end]).expect("an id is ASCII"))
 }

@@ -24,12 +24,12 @@ pub(super) struct Tokens {
     pub(super) signer: IdSigner,
     /// Signs ids of another data directory.
     pub(super) foreign: IdSigner,
-    pub(super) all: Vec<Held>,
+    pub(super) all: Vec<IssuedToken>,
     pub(super) tickets: Vec<Ticket>,
 }
 
-/// A token.
-pub(super) struct Held {
+/// A token that was issued to clients.
+pub(super) struct IssuedToken {
     pub(super) text: String,
     principal: Principal,
     pub(super) expires_at: Timestamp,
@@ -81,7 +81,7 @@ impl Tokens {
         let expires_at = Timestamp::from_millis(end.as_secs() * 1000);
         let text = sign_hs256(sub, expires_at, &rights, &ClaimRules::default(), SECRET).expect("signs");
         let principal = Principal::new(sub.to_owned(), None, rights, None);
-        self.all.push(Held { text, principal, expires_at });
+        self.all.push(IssuedToken { text, principal, expires_at });
     }
 
     /// Does this token give what a call needs?
@@ -127,7 +127,7 @@ impl Tokens {
     }
 }
 
-/// When a ticket was issued, as it says itself: behind its version and its nonce.
+/// When a ticket was issued, as it says itself: after its version and its nonce.
 pub(super) fn issued_at(ticket: &str) -> Timestamp {
     let bytes = URL_SAFE_NO_PAD.decode(ticket).expect("a ticket");
     Timestamp::from_millis(u64::from_be_bytes(bytes[17..25].try_into().expect("eight bytes")))

@@ -93,7 +93,7 @@ impl<M: Medium> World<M> {
         self.put(index, Draft { method, target, headers, body: None }, asked);
     }
 
-    /// A stream that was lost, as an `EventSource` asks for it again: at the same address, behind what it was sent.
+    /// A stream that was lost, as an `EventSource` asks for it again: at the same address, after what it was sent.
     pub(super) fn ask_again(&mut self, index: usize, lost: Lost) {
         if lost.wanted.beside.is_some() {
             return self.ask_for_several_again(index, lost);

@@ -9,7 +9,7 @@ use crate::executor::ExecutorHandle;
 use crate::log::Outcome;
 use crate::webhooks;
 
-/// What the log rings. Whoever rings never waits.
+/// The bells that the log rings. Ringing never waits.
 pub(super) struct Bells {
     webhooks: webhooks::Bell,
     schedules: Sender<()>,
@@ -34,7 +34,7 @@ pub(super) fn bells() -> (Bells, Rung) {
 }
 
 impl Bells {
-    /// Where all goes that leaves the log. Others are told what has moved only where the store is shared.
+    /// Passes on the outputs of the log. Other nodes are told about changes only if the store is shared.
     pub(super) fn distribute(
         self,
         executor: ExecutorHandle,
@@ -43,7 +43,7 @@ impl Bells {
     ) -> impl FnMut(Outcome) + Send + Clone + 'static {
         let Self { webhooks, schedules, others } = self;
         let ring_schedules = move || {
-            // Where it is full it has rung, and nobody has come to it so far.
+            // If it is full, it has already rung.
             let _ = schedules.try_send(());
         };
         let wake_others = move |moved, has_wishes| {

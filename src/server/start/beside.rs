@@ -22,11 +22,11 @@ use crate::schedules::{self, Scheduler, SchedulerHandle};
 use crate::webhooks::Courier;
 use crate::webhooks::{Board, CourierHandle, Rung};
 
-/// How often a node looks whether webhooks are to be told of what has happened on others.
+/// How often a node checks for webhook events of other nodes.
 #[cfg(feature = "http-tool")]
 const WEBHOOKS_LOOK: Duration = Duration::from_secs(2);
 
-/// What all of them are given.
+/// What all these threads get.
 pub(super) struct Beside<'a> {
     pub(super) config: &'a Config,
     pub(super) context: &'a Arc<Context>,

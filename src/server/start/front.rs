@@ -60,7 +60,7 @@ impl Front {
         Ok(Self { listeners: Arc::new(listeners), inbox, tls, server, poll, receiver, acceptors })
     }
 
-    /// What the loop shows of the others.
+    /// Passes the loop what it shows about the other threads.
     pub(super) fn show(
         &mut self,
         config: &Config,
@@ -82,7 +82,7 @@ impl Front {
         Boards { webhooks, firings }
     }
 
-    /// From now on whoever connects is served, behind those that another process has `passed` on.
+    /// Starts to serve: first the connections that another process has `passed` on, then new ones.
     pub(super) fn start(
         self,
         hands: Hands,
@@ -99,7 +99,7 @@ impl Front {
 fn waking_inbox(poll: &Poll) -> Result<(InboxSender, InboxReceiver), StartError> {
     let waker = Waker::new(poll.registry(), WAKER).map_err(|error| failed("create a waker", &error))?;
     Ok(inbox(move || {
-        // Fails only when the poll is gone, and with it whoever would be woken.
+        // Fails only when the poll is gone, and with it the loop.
         let _ = waker.wake();
     }))
 }

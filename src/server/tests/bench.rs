@@ -1,4 +1,4 @@
-//! A server with fake sockets, and a log behind it that answers in the same turn unless it is held up.
+//! A server with fake sockets, and a log after it that answers in the same turn unless it is held up.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -212,7 +212,7 @@ impl Bench {
         self.connect_from("198.51.100.1").expect("there is room")
     }
 
-    /// Nothing where the server had no room even to refuse.
+    /// None if the server had no room even to refuse.
     pub(super) fn connect_from(&mut self, address: &str) -> Option<Client> {
         let wire = Wire { read_max: usize::MAX, room: usize::MAX, ..Wire::default() };
         let client = Client { number: self.tokens.len(), wire: Rc::new(RefCell::new(wire)) };

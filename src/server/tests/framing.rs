@@ -1,5 +1,5 @@
-//! Smuggling: a request whose end two readers could see at different bytes must not let anything behind it pass for a
-//! request. Each row is sent with another request right behind it, whole and cut at every byte: that one is answered if
+//! Smuggling: a request whose end two readers could see at different bytes must not let anything after it pass for a
+//! request. Each row is sent with another request right after it, whole and cut at every byte: that one is answered if
 //! and only if the framing of the first can be trusted.
 
 use super::bench::Bench;

@@ -45,8 +45,8 @@ impl<S: Write> ConnectionManager<S> {
         self.add_sse(transport, wanted, start, now)
     }
 
-    /// What a client that can't have a stream just now gets in its place: a time to come back at, because any status but
-    /// 200 would make an `EventSource` give up for good.
+    /// The response for a client that can't have a stream now: a time to come back at, because any status but 200 would
+    /// make an `EventSource` give up for good.
     pub fn busy<'p>(&mut self, projects: impl IntoIterator<Item = &'p ProjectId>, coding: Coding) -> Vec<u8> {
         let mut retry_ms = Some(self.reconnection_ms().max(1));
         let mut events = Vec::new();

@@ -36,7 +36,7 @@ impl<S: Write> ConnectionManager<S> {
         Ok(self.add(transport, wanted.first(), (channel, place), Cursor::default(), extra, now))
     }
 
-    /// What a stream is told first: the id of all its positions, and then of each project what there is to be told of it.
+    /// What a stream is sent first: the id of all its positions, and then the beginning of each project.
     fn first_words(
         &self,
         channel: u32,
@@ -141,7 +141,7 @@ impl<S: Write> ConnectionManager<S> {
         if self.watched.begin_round(channel, &self.signer) {
             return;
         }
-        // A project's backlog begins behind what they have: each is to read on from history.
+        // A project's backlog begins after what they have: each is to read on from history.
         let Some(at) = self.watched.bundle(channel).map(|bundle| self.watched.position(bundle)) else { return };
         let Some(streams) = self.watched.channel(channel).map(|channel| channel.streams().to_vec()) else { return };
         let Some(bundle) = self.watched.bundle_mut(channel) else { return };

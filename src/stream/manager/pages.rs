@@ -40,12 +40,12 @@ impl<S: Write> ConnectionManager<S> {
             Coding::Chunked => extra.pending = Pending::Page(page.bytes),
             Coding::UntilClose => extra.put(page.bytes.to_vec()),
         }
-        // Of the first of them it may have a part already, by the same bytes from the backlog.
+        // It may already have a part of the first message, by the same bytes from the backlog.
         extra.pending_sent = sent.min(extra.pending.len());
         self.serve(key.index() as u32, now);
     }
 
-    /// History that a stream asked for is gone: it is told so, and begins anew at `start`.
+    /// History that a stream asked for is gone: it is sent a reset, and begins again at `start`.
     pub fn skip(&mut self, key: SlabKey, start: &StartingPosition, now: Now) {
         self.paging.answered();
         if !self.is_current(key) {
@@ -87,13 +87,13 @@ impl<S: Write> ConnectionManager<S> {
         self.paging.is_waited_for()
     }
 
-    /// Takes what the manager wants done: pages are asked for until so many are on their way.
+    /// Takes the effects. Pages are requested until `pages_in_flight_max` are under way.
     pub fn take_effects(&mut self, pages_in_flight_max: usize) -> Vec<Effect> {
         while let Some(key) = self.paging.next(pages_in_flight_max) {
             self.ask_page(key);
         }
         self.ask_rows();
-        // Before anyone asks how they are, who has them told again by that.
+        // This comes before requests for items, which subscribe to them again.
         let ignored = self.watched.take_without_items().into_iter().map(Effect::IgnoreItems);
         self.effects.splice(0..0, ignored);
         std::mem::take(&mut self.effects)
@@ -145,7 +145,7 @@ impl<S: Write> ConnectionManager<S> {
             project: project.clone(),
             after,
             only_run: self.watched.run_of(stream.channel).or(stream.only_run()),
-            // Nothing that is said of items is history.
+            // Updates about items are not part of history.
             view: match self.watched.view(stream.channel) {
                 View::Items => View::Events,
                 view => view,

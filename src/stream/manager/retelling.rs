@@ -16,14 +16,14 @@ use crate::stream::subscriber::{CloseReason, Transport};
 const ROW_BYTES_MAX: usize = 64 * 1024;
 
 impl<S: Write> ConnectionManager<S> {
-    /// What a channel asked for by [`Effect::ReadRow`].
+    /// The result of [`Effect::ReadRow`] for a channel.
     pub fn row(&mut self, channel: SlabKey, row: &Row, now: Now) {
         if let Some(index) = self.watched.answer(channel) {
             self.append_row(index, row, now);
         }
     }
 
-    /// What a channel asked for can't be read just now. It asks again.
+    /// The messages that a channel asked for can't be read now. It asks again.
     pub fn row_refused(&mut self, channel: SlabKey) {
         self.watched.answer(channel);
     }
@@ -35,8 +35,8 @@ impl<S: Write> ConnectionManager<S> {
         streams.unwrap_or_default().into_iter().for_each(|key| self.close(key, CloseReason::Expired, now));
     }
 
-    /// What the channel of a run lacked when somebody who comes was told the run so far. Whether they are still there or
-    /// not: those who watch it miss nothing.
+    /// Appends what the channel of a run lacked when a new stream was sent the run so far. Whether that stream is still
+    /// there or not, the others miss nothing.
     pub fn catch_up(&mut self, project: &ProjectId, run: RunNumber, format: Format, row: &Row, now: Now) {
         if let Some(channel) = self.watched.retold(project, run, format) {
             self.append_row(channel, row, now);

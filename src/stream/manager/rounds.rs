@@ -9,8 +9,8 @@ use crate::model::{Now, ProjectId};
 use crate::stream::channel::Turn;
 
 impl<S: Write> ConnectionManager<S> {
-    /// A project's next messages: kept in the backlogs of its channels and, at the next [`flush`](Self::flush), written to
-    /// everyone who watches it.
+    /// Adds a project's next messages to the backlogs of its channels. The next [`flush`](Self::flush) writes them to
+    /// its streams.
     pub fn broadcast(&mut self, project: &ProjectId, frames: &Frames, now: Now) {
         let share = self.backlog_share();
         self.watched.append(project, frames, share, now.mono, &mut self.dirty);

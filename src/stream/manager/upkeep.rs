@@ -13,8 +13,8 @@ use crate::stream::subscriber::{CloseReason, Moment, Pending, Phase, Wrote, writ
 use crate::text;
 
 impl<S: Write> ConnectionManager<S> {
-    /// What is due by now: heartbeats, ends of tokens, stalls, projects to let go. Looks at `streams_max` streams at
-    /// most; `true` where there is more to do.
+    /// Does what is due: heartbeats, expired tokens, stalled streams, projects to drop. Checks at most `streams_max`
+    /// streams; `true` if there is more to do.
     pub fn tick(&mut self, streams_max: usize, now: Now) -> bool {
         if !self.sweep.is_on() {
             if now.mono < self.sweep.due() || (self.streams.is_empty() && self.watched.is_empty()) {
@@ -94,7 +94,7 @@ impl<S: Write> ConnectionManager<S> {
         self.serve(index, now);
     }
 
-    /// A comment needs nothing of its own, unless the socket takes only a part of it.
+    /// A comment needs no memory, unless the socket accepts only a part of it.
     fn beat_with_comment(&mut self, index: u32, now: Now) {
         let stream = &mut self.streams[index as usize];
         let comment = stream.comment();

@@ -11,7 +11,7 @@ use crate::stream::control;
 use crate::stream::subscriber::{CloseReason, Phase, Wrote, write_once};
 
 impl<S: Write> ConnectionManager<S> {
-    /// Writes a stream what it lacks: what is pending, then everything behind its cursor.
+    /// Writes a stream what it lacks: what is pending, then everything after its cursor.
     pub(super) fn serve(&mut self, index: u32, now: Now) {
         let Some(stream) = self.streams.get_mut(index as usize) else { return };
         let now_ms = wrapping_ms(now.mono);
@@ -54,7 +54,7 @@ impl<S: Write> ConnectionManager<S> {
         self.recount(index);
     }
 
-    /// Whether a stream is behind may have changed: its project counts those that are.
+    /// Updates the count of streams that are behind, after one may have changed.
     pub(super) fn recount(&mut self, index: u32) {
         let stream = &mut self.streams[index as usize];
         let is_behind = stream.is_behind();
@@ -63,13 +63,13 @@ impl<S: Write> ConnectionManager<S> {
         }
     }
 
-    /// Writes everything behind the cursor in one go, or asks the log for it.
+    /// Writes everything after the cursor at once, or asks the log for it.
     fn serve_backlog(&mut self, index: u32, now_ms: u32) {
         let stream = &mut self.streams[index as usize];
         let backlog = self.watched.backlog(stream.channel);
         let Some(bytes) = backlog.bytes_after(stream.cursor) else { return self.want_page(index) };
         if bytes.is_empty() {
-            // Whatever is behind the cursor says nothing in this form.
+            // What follows the cursor has no bytes in this form.
             stream.cursor = stream.cursor.max(Cursor::after(backlog.newest()));
             return;
         }
@@ -83,7 +83,7 @@ impl<S: Write> ConnectionManager<S> {
         stream.note_write(wrote, now_ms, &mut self.stats.bytes);
     }
 
-    /// Writes what is behind the cursor, as the stream is sent it: its own run's alone, or without chunks; or asks the log
+    /// Writes what follows the cursor in the form of this stream: only its own run, or without chunks; or asks the log
     /// for it.
     fn serve_gathered(&mut self, index: u32, now: Now) {
         let stream = &mut self.streams[index as usize];
@@ -112,7 +112,7 @@ impl<S: Write> ConnectionManager<S> {
         }
     }
 
-    /// Ends a stream behind a `stream_closing`, so far as its socket takes one.
+    /// Ends a stream with a `stream_closing`, if its socket accepts one.
     pub(super) fn close(&mut self, index: u32, reason: CloseReason, now: Now) {
         let retry_ms = self.reconnection_ms();
         let stream = &mut self.streams[index as usize];

@@ -29,7 +29,7 @@ pub(super) fn add(bench: &mut Bench, starts: &[(ProjectId, u64)], socket: &FakeS
     key
 }
 
-/// One behind everything so far.
+/// One after everything so far.
 fn join(bench: &mut Bench, projects: &[ProjectId], socket: &FakeSocket) -> SlabKey {
     let starts: Vec<_> = projects.iter().map(|project| (project.clone(), bench.logs[project].newest())).collect();
     let key = add(bench, &starts, socket, Coding::Chunked);

@@ -1,4 +1,4 @@
-//! Whoever is behind what the backlog holds is paged, and goes on live.
+//! A stream that is behind the backlog is paged, and continues live.
 
 use super::*;
 

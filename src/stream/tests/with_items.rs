@@ -7,7 +7,7 @@ fn with_items() -> NewStream {
     NewStream { view: View::Items, ..NewStream::default() }
 }
 
-/// What is said of an item behind message `seq`, alone.
+/// What is said of an item after message `seq`, alone.
 fn item(seq: u64, name: &str) -> Frames {
     let mut frames = Frames::starting_at(seq + 1);
     let mut bytes = Vec::new();

@@ -16,19 +16,19 @@ use crate::stream::with_items;
 /// Bytes of a piece, about: a stream whose socket is full holds one.
 const PIECE_BYTES_MAX: usize = 16 * 1024;
 
-/// What there is for a stream that is apart.
+/// What comes next for a stream that has not joined.
 pub(in crate::stream) enum Next {
     /// This.
     Piece(Arc<Piece>),
     /// The history of this part.
     History(u8),
-    /// Nothing just now.
+    /// Nothing now.
     Nothing,
 }
 
 impl Watched {
     /// A stream begins to watch these projects, which are open, from these positions on: its channel, its place there, and
-    /// where it is. Nothing where one of them is not open.
+    /// where it is. None if one of them is not open.
     pub(in crate::stream) fn join_bundle(
         &mut self,
         starts: impl Iterator<Item = (ProjectId, u64)>,
@@ -86,7 +86,7 @@ impl Watched {
         }
     }
 
-    /// Where those are who have every round of a bundle: a position for each part.
+    /// The positions of streams that have every round of a bundle, one for each part.
     pub(in crate::stream) fn position(&self, bundle: &Bundle) -> Box<[u64]> {
         bundle.position(|project| self.projects[project as usize].backlog.newest())
     }
@@ -105,8 +105,8 @@ impl Watched {
         self.projects_of(stream.channel).map(|project| &project.id).zip(at)
     }
 
-    /// Begins a round of a bundle, if there is something for those who have joined. `false` where it is too far back: then
-    /// they are to go apart first, as each will be at another place.
+    /// Begins a round of a bundle, if there is something for its streams. `false` if that is too far back: then they
+    /// must leave the bundle first, because each will be at another position.
     pub(in crate::stream) fn begin_round(&mut self, channel: u32, signer: &IdSigner) -> bool {
         let Self { projects, channels, .. } = self;
         let Some(Channel { source: Source::Several(bundle), .. }) = channels.get(channel as usize) else { return true };
@@ -132,7 +132,7 @@ impl Watched {
         }
     }
 
-    /// What there is for a stream that is at `at`.
+    /// What comes next for a stream at `at`.
     pub(in crate::stream) fn next(&self, channel: u32, at: &[u64], signer: &IdSigner) -> Next {
         let Some(bundle) = self.bundle(channel) else { return Next::Nothing };
         if let Some(piece) = bundle.kept(at) {
@@ -209,7 +209,7 @@ impl Writing {
         Self { to: at.into(), bytes: Vec::new(), id: Vec::new() }
     }
 
-    /// Adds the next event of a part, with the id of where a stream is behind it.
+    /// Adds the next event of a part, with the id of where a stream is after it.
     fn add(&mut self, part: usize, event: &[u8], parts: &[u32], watched: &Watched, signer: &IdSigner) {
         self.to[part] += 1;
         self.id.clear();

@@ -129,7 +129,7 @@ fn a_provider_that_fails_takes_no_key_away() {
         (answer("302 Found", "Location: http://127.0.0.1:1/\r\n", ""), "answered 302; redirects are not followed"),
         (answer("200 OK", "", "<html>"), "not a JSON Web Key Set"),
         (answer("200 OK", "", r#"{"keys": []}"#), "the key set has no usable key"),
-        (answer("200 OK", "", &" ".repeat(300 * 1024)), "larger than 262144 bytes"),
+        (answer("200 OK", "", &" ".repeat(300 * 1024)), "too large (limit 262144 bytes, not configurable)"),
         ("nonsense".to_owned(), "auth.jwks: "),
     ] {
         let provider = Provider::start(&[1]);

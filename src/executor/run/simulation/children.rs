@@ -20,7 +20,7 @@ pub(super) struct Children {
 }
 
 impl Children {
-    /// The log hears wishes behind the records of before: where so many of the last wishes for an end were lost, this many
+    /// The log hears wishes after the records of before: where so many of the last wishes for an end were lost, this many
     /// records were not.
     pub(super) fn durable(&self, lost: usize) -> usize {
         self.given_up.iter().rev().nth(lost).map_or(0, |(_, _, at)| *at)

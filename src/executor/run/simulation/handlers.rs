@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::{HandlerKind, RunOutcome, StepUpdate};
 
-/// Some runs have handlers, behind all other steps.
+/// Some runs have handlers, after all other steps.
 pub(super) fn add_some(plan: &mut Plan, rng: &mut Rng) {
     if rng.one_in(2) {
         return;

@@ -89,7 +89,7 @@ fn no_items_are_done_at_once_and_what_is_no_array_or_too_much_fails() {
     assert_eq!(stage.log()[2..4], ["a running 1", "a completed 1"]);
     assert_eq!(*stage.output(), json!([]));
     for (expression, error) in [
-        ("range(1001)", "forEach: too many items: 1001 (limit 1000)"),
+        ("range(1001)", "forEach: too many items: 1001 (limit 1000, not configurable)"),
         ("'text'", "forEach: `'text'`: must be an array, not string"),
     ] {
         let items = Items::Expression(expression.into());

@@ -155,7 +155,7 @@ fn launcher(start: &Start<'_>) -> Command {
     command
 }
 
-/// The process group of this process; none where a container hides it.
+/// The process group of this process; none if a container hides it.
 fn own_group() -> Option<i32> {
     static OWN: OnceLock<Option<i32>> = OnceLock::new();
     *OWN.get_or_init(|| {

@@ -79,7 +79,7 @@ impl StreamReader {
     /// Takes `bytes` and returns what they complete.
     ///
     /// # Errors
-    /// Where an event is too large.
+    /// If an event is too large.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Vec<StreamEvent>, String> {
         let too_large = || format!("the response contains an event larger than {EVENT_BYTES_MAX} bytes");
         match self {

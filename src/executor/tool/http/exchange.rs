@@ -180,7 +180,7 @@ fn perform(
         let response = sent.map_err(|error| describe(&request, &reason(&error)))?;
         let Some((location, hosts)) = location(&response).zip(follow) else { break response };
         if redirects == REDIRECTS_MAX {
-            return Err(format!("too many redirects (limit {REDIRECTS_MAX})"));
+            return Err(format!("too many redirects (limit {REDIRECTS_MAX}, not configurable)"));
         }
         redirect(&mut request, response.status(), &location, hosts)?;
         redirects += 1;

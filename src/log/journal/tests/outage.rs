@@ -19,7 +19,7 @@ const TURNS_MAX: usize = 8;
 
 const TURN: Duration = Duration::from_millis(100);
 
-/// How many calls fail behind the first.
+/// How many calls fail after the first.
 const MORE: [u64; 2] = [0, 7];
 
 struct Pair {
@@ -416,7 +416,7 @@ fn of_runs_that_ended_in_one_batch_the_one_that_spoke_last_is_shown_after_a_star
         Journal::open(Box::new(pair.disk.store()), signer, limits(), read_plan, pair.now).expect("opens");
     assert!(left.orders.is_empty() && left.deliveries.is_empty());
     pair.failing = again;
-    // The same snapshot as of the one that was not started anew; what runs did is not read there.
+    // The same snapshot as of the one that was not started again; what runs did is not read there.
     pair.sound.projects.get_mut(&p()).expect("it is there").is_watched = false;
     pair.hand_over(vec![attach(p(), None, 4)]);
 }

@@ -1,5 +1,5 @@
 //! Several journals over one store, each in turn and now and then in the middle of another's append, with stores that fail
-//! and nodes that begin anew. Whatever happens, there is one log: a [`Model`] knows what must be in it, and what everyone
+//! and nodes that begin again. Whatever happens, there is one log: a [`Model`] knows what must be in it, and what everyone
 //! who watches must have been sent of it.
 //!
 //! `STEPCAST_SEEDS=n` plays n seeds, `STEPCAST_SEED=x` one alone.

@@ -159,8 +159,8 @@ impl Contents {
         true
     }
 
-    /// What projects let go by count is still in the order, behind the messages of others that are quiet. It is gone
-    /// through once more than half of it is stale, so that each place is looked at about once.
+    /// Messages that projects have dropped by count are still in the order, after messages of quiet projects. The order
+    /// is cleaned once more than half of it is stale, so that each entry is visited about once.
     pub(super) fn trim_order(&mut self) {
         if self.order.len() > 2 * self.held + STALE_PLACES_MIN {
             let projects = &self.projects;

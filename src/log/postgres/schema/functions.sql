@@ -1,10 +1,10 @@
--- What has to happen in the engine at once. A message of an error is for people; `DETAIL` is for the program.
+-- Functions for what must happen atomically in the engine. The message of an error is for people, its `DETAIL` for the program.
 
--- The heart: nothing is kept unless this node is alive, and each project stands where it is expected; then its messages are kept,
--- and it has come further. Projects are named in the order of their bytes, so that two appends never wait for each other. Where `heads` or
--- `revisions` has null, nothing is expected. Null where all is kept; of a conflict for each project its place, its newest and its
--- revision. Where more statements follow in the transaction, nothing but an error keeps these from what they do: then `DETAIL` has that.
--- What is said of the runs `revising` raises the revision of their projects.
+-- The core of an append. It stores messages only if this node is alive and each project has the expected head; then it raises the
+-- heads. Projects are named in the order of their bytes, so that two appends never wait for each other. A null in `heads` or
+-- `revisions` expects nothing. Returns null if everything is stored, and for a conflict the index, the newest `seq` and the revision
+-- of each project. If more statements follow in the transaction, only an error can stop them: then `DETAIL` has the conflicts.
+-- Writes about the runs in `revising` raise the revision of their projects.
 CREATE OR REPLACE FUNCTION stepcast_append(
     me bytea, my_epoch bigint, this_batch bigint, wall bigint,
     names text[], heads bigint[], revisions bigint[], raises boolean[], actives boolean[],
@@ -28,7 +28,7 @@ BEGIN
         RETURN NULL;
     END IF;
     IF cardinality(names) = 1 THEN
-        -- As below, for what is usual.
+        -- As below, for the usual case.
         SELECT ARRAY[id], ARRAY[newest], ARRAY[revision] INTO ids, newests, revised
             FROM stepcast_projects WHERE name = names[1] FOR UPDATE;
     END IF;
@@ -45,7 +45,7 @@ BEGIN
         END IF;
     END LOOP;
     IF conflicts <> '' AND is_alone THEN
-        -- Not kept, so it is no number of a batch that is. Nothing is lost where the engine forgets that.
+        -- Not a stored batch, so its number names none. Nothing is lost if the engine forgets it.
         PERFORM set_config('synchronous_commit', 'off', true);
         UPDATE stepcast_writers SET batch = 0 WHERE node = me;
         RETURN conflicts;
@@ -56,7 +56,7 @@ BEGIN
         revising_projects := ARRAY(SELECT project FROM stepcast_runs WHERE number = ANY (revising));
     END IF;
     IF cardinality(ids) = 1 THEN
-        -- As below, for what is usual.
+        -- As below, for the usual case.
         UPDATE stepcast_projects p SET
             newest = p.newest + counts[1],
             revision = p.revision + (raises[1] OR p.id = ANY (revising_projects))::int,
@@ -97,8 +97,8 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- What steps wrote (kind 0), returned (1), or keep of another run (2): one after another, as each goes on from what the one before
--- has left.
+-- Stores what steps wrote (kind 0), returned (1), or copy from another run (2), one after another, because each continues from the
+-- one before.
 CREATE OR REPLACE FUNCTION stepcast_keep_outputs(
     kinds smallint[], numbers bigint[], steps text[], attempts bigint[], streams smallint[], pieces bytea[], others bigint[]
 ) RETURNS void LANGUAGE plpgsql AS $$
@@ -160,7 +160,7 @@ BEGIN
         FROM (SELECT o, sum(w) AS weight FROM unnest(owners, weights) AS all_of (o, w) GROUP BY o) g WHERE p.id = g.o;
 END $$;
 
--- A key that is bound stays so for `key_age`.
+-- A key stays bound for `key_age`.
 CREATE OR REPLACE FUNCTION stepcast_bind_keys(
     projects text[], key_names bytea[], ats bigint[], weights bigint[], fingerprints bytea[], answers bytea[], key_age bigint
 ) RETURNS void LANGUAGE plpgsql AS $$
@@ -186,7 +186,7 @@ BEGIN
     END LOOP;
 END $$;
 
--- A ticket is spent once, whoever asks: `DETAIL` has the places of those that were.
+-- A ticket can be spent once: `DETAIL` has the indexes of those that were spent before.
 CREATE OR REPLACE FUNCTION stepcast_note_tickets(untils bigint[], spents text[], notes bytea[])
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -204,7 +204,7 @@ BEGIN
     END IF;
 END $$;
 
--- What applications have published is numbered once.
+-- A message that an application has published is numbered once.
 CREATE OR REPLACE FUNCTION stepcast_drain(ids bigint[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     gone bigint;
@@ -215,9 +215,9 @@ BEGIN
     END IF;
 END $$;
 
--- Who is alive.
+-- Nodes.
 
--- What one node does for all is done by this one, where nobody who is known does it.
+-- Gives this node a duty that one node does for all, if no known node has it.
 CREATE OR REPLACE FUNCTION stepcast_take_duties(me bytea) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF (SELECT count(*) FROM stepcast_duties d JOIN stepcast_nodes n ON n.id = d.node) < 3 THEN
@@ -227,16 +227,16 @@ BEGIN
     END IF;
 END $$;
 
--- The runs and the duties of those who have said nothing for too long are this node's from here on: how many those were, and the
--- projects of the runs. First their epochs are raised, which waits for what they are just writing; only then is looked what that was.
--- Where it would have to wait for long, it is for the next beat.
+-- Takes over the runs and duties of nodes whose leases have ended. Returns the number of these nodes, and the projects of the runs.
+-- First it raises their epochs, which waits for their current writes; only then it reads what they have written. If that would take
+-- long, it is left for the next beat.
 CREATE OR REPLACE FUNCTION stepcast_take_over(me bytea, wait_ms int, OUT dead bigint, OUT projects text[], OUT nodes bigint)
 LANGUAGE plpgsql AS $$
 DECLARE
     gone bytea[];
 BEGIN
     PERFORM set_config('lock_timeout', wait_ms::text, true);
-    -- Nobody takes over from this node meanwhile, and it takes nothing over that was itself.
+    -- No other node takes over from this node meanwhile, and it does not take over from itself.
     PERFORM FROM stepcast_nodes WHERE id = me AND until > clock_timestamp() FOR SHARE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'this node has lost its lease' USING ERRCODE = 'SC001';
@@ -257,19 +257,19 @@ BEGIN
     SELECT count(*) INTO nodes FROM stepcast_nodes WHERE until >= clock_timestamp();
 END $$;
 
--- Letting go.
+-- Deleting.
 
--- Moves a project's floor up: what is below it is no part of its history any more. False where it was not as it was expected.
+-- Raises the floor of a project: messages below it are no longer part of its history. False if the floor was not the expected one.
 CREATE OR REPLACE FUNCTION stepcast_raise_floor(p bigint, old_floor bigint, new_floor bigint) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
-    -- What comes back where the engine dies goes once more.
+    -- If the engine crashes, this is lost and done again.
     PERFORM set_config('synchronous_commit', 'off', true);
     UPDATE stepcast_projects SET floor = new_floor WHERE id = p AND floor = old_floor;
     RETURN FOUND;
 END $$;
 
--- Removes the messages of segments below the floor, but for those that go with their runs. How much that was; null where it is done already.
--- The project is held at the end alone: appends go on while rows are removed.
+-- Deletes the messages of segments below the floor, except those that are kept as long as their runs. Returns the deleted bytes;
+-- null if this was done already. The project is locked only at the end, so appends continue while rows are deleted.
 CREATE OR REPLACE FUNCTION stepcast_sweep(p bigint, old_swept bigint, new_swept bigint) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     weight bigint;
@@ -277,7 +277,7 @@ DECLARE
     gone bigint;
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
-    -- Where the duty has just changed hands, two nodes may let go.
+    -- If the duty has just moved, two nodes may delete.
     PERFORM pg_advisory_xact_lock(1937007985, hashint8(p));
     PERFORM FROM stepcast_projects WHERE id = p AND swept = old_swept;
     IF NOT FOUND THEN
@@ -294,7 +294,7 @@ BEGIN
         RETURN NULL;
     END IF;
     IF gone < total THEN
-        -- Of runs that have ended meanwhile: from here on an end removes what is below `swept`.
+        -- Messages of runs that have ended meanwhile: from now on the end of a run deletes its messages below `swept`.
         DELETE FROM stepcast_messages m USING stepcast_runs r WHERE m.project = p AND m.seq >= old_swept AND m.seq < new_swept
             AND m.place = 2 AND r.number = m.run AND r.ended_at IS NOT NULL;
     END IF;
@@ -304,7 +304,8 @@ BEGIN
     RETURN weight;
 END $$;
 
--- Lets a run go that has ended, but for its messages above the floor, which are its project's. How much went; null where there is none.
+-- Deletes an ended run, except for its messages above the floor, which belong to its project. Returns the deleted bytes; null if
+-- there is no such run.
 CREATE OR REPLACE FUNCTION stepcast_drop_run(n bigint) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     owner stepcast_projects;
@@ -329,7 +330,7 @@ BEGIN
     RETURN weight + outputs;
 END $$;
 
--- Notes which of these projects hold nothing any more: their names, also of those that were noted before. Others learn it by their
+-- Notes which of these projects have become empty. Returns their names, including those noted before. Other nodes learn it by the
 -- revision.
 CREATE OR REPLACE FUNCTION stepcast_note_empty(ids bigint[], now bigint) RETURNS SETOF text LANGUAGE plpgsql AS $$
 BEGIN
@@ -340,7 +341,7 @@ BEGIN
     RETURN QUERY SELECT p.name FROM stepcast_projects p WHERE p.id = ANY (ids) AND p.emptied_at IS NOT NULL;
 END $$;
 
--- Lets keys go that were used before: how many.
+-- Deletes keys that were used before a time. Returns how many.
 CREATE OR REPLACE FUNCTION stepcast_drop_keys(before bigint, slice bigint) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     owners bigint[];
@@ -349,7 +350,7 @@ BEGIN
     IF NOT EXISTS (SELECT FROM stepcast_keys WHERE at < before) THEN
         RETURN 0;
     END IF;
-    -- Projects are locked before keys, as by whoever binds them.
+    -- Projects are locked before keys, as when keys are bound.
     owners := ARRAY(SELECT DISTINCT project FROM (SELECT project FROM stepcast_keys WHERE at < before ORDER BY at LIMIT slice) old);
     PERFORM FROM stepcast_projects WHERE id = ANY (owners) ORDER BY name FOR UPDATE;
     WITH old AS (

@@ -1,5 +1,5 @@
--- For applications: a message of a project that others see once the application's own transaction is committed, and never where it is
--- not. Whoever calls it needs the right to execute it, and no other.
+-- For applications: publishes a message in the application's own transaction. Others see the message once that transaction is
+-- committed, and never if it is not. Callers need only the right to execute this function.
 CREATE OR REPLACE FUNCTION stepcast_publish(project text, type text, payload text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
 BEGIN
@@ -22,7 +22,7 @@ BEGIN
     IF payload IS NULL OR json_typeof(payload::json) <> 'object' THEN
         RAISE EXCEPTION 'stepcast_publish: the payload is not a JSON object' USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    -- In JSON these stand between tokens alone; a message is one line.
+    -- In JSON these occur only between tokens; a message is one line.
     INSERT INTO stepcast_outgoing (project, type, payload)
         VALUES (stepcast_publish.project, stepcast_publish.type, trim(translate(stepcast_publish.payload, E'\n\r\t', '   ')));
     PERFORM pg_notify('{channel}', '0000000000000000 +');

@@ -1,8 +1,8 @@
--- The tables of version 2. All of them stand in one schema, the first of the search path, and begin with `stepcast_`, so that
--- they can stand beside those of an application. Times are milliseconds since 1970 of the clock that history ages by, which is the
--- engine's, unless it says otherwise. What others than this program read of a name is sorted by bytes.
+-- The tables of version 2. All are in one schema, the first of the search path, and their names begin with `stepcast_`, so that they
+-- can share it with an application. Times are milliseconds since 1970, of the clock by which history ages, which is the engine's,
+-- unless a comment says otherwise. Names are sorted by their bytes.
 
--- One row. `master_key` is what the servers' own keys are derived from, `instance` names the store in message ids.
+-- One row. The servers derive their keys from `master_key`; `instance` names the store in message ids.
 CREATE TABLE stepcast_cluster (
     only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
     version int NOT NULL,
@@ -10,7 +10,7 @@ CREATE TABLE stepcast_cluster (
     instance text NOT NULL
 );
 
--- Who takes part. `until`: up to when it is thought to be alive.
+-- The nodes. `until`: the end of the lease.
 CREATE TABLE stepcast_nodes (
     id bytea PRIMARY KEY,
     version int NOT NULL,
@@ -18,8 +18,9 @@ CREATE TABLE stepcast_nodes (
     started timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- What a node's appends go by: apart from `stepcast_nodes`, so that a beat and an append do not wait for each other. `batch` is the number of
--- the last append where that is kept, else 0, `probe` of the last probe, `epoch` is raised wherever the connection that appends may not be the last one any more.
+-- The writer of each node. It is separate from `stepcast_nodes`, so that a beat and an append do not wait for each other. `batch` is
+-- the number of the last append if it is stored, else 0, `probe` that of the last probe. `epoch` is raised whenever the connection
+-- that appends may be outdated.
 CREATE TABLE stepcast_writers (
     node bytea PRIMARY KEY,
     epoch bigint NOT NULL DEFAULT 1,
@@ -28,13 +29,13 @@ CREATE TABLE stepcast_writers (
     gone_at timestamptz
 ) WITH (fillfactor = 50);
 
--- What one node does for all.
+-- Duties that one node has for all.
 CREATE TABLE stepcast_duties (name text PRIMARY KEY, node bytea NOT NULL);
 
--- `newest` never goes back. `floor` is the `seq` from which on the history is whole, `swept` the first of the first segment that is
--- there: what stands below it outlasts it. `floor_at` is when the first message of that was kept, null where there is none. The
--- last segment begins with `tail_first` and `tail_first_at` and weighs `tail_bytes`. `message_bytes` is what segments weigh,
--- `run_bytes` what goes with runs. `emptied_at`: since when it holds neither a message nor a run. `last_activity` is of the wall clock.
+-- `newest` never decreases. `floor` is the `seq` from which on the history is continuous, `swept` the first `seq` of the first
+-- segment: older messages are kept for their runs. `floor_at` is when the message at the floor was stored, null if there is none.
+-- The last segment begins with `tail_first` and `tail_first_at` and weighs `tail_bytes`. `message_bytes` is the weight of segments,
+-- `run_bytes` that of runs. `emptied_at`: since when the project is empty. `last_activity` is of the wall clock.
 CREATE TABLE stepcast_projects (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name text COLLATE "C" NOT NULL UNIQUE,
@@ -70,7 +71,7 @@ CREATE TABLE stepcast_messages (
 );
 CREATE INDEX stepcast_messages_of_run ON stepcast_messages (run, seq) WHERE run IS NOT NULL;
 
--- `node` goes on with it while it has not ended. `created_at` is of the wall clock. `status`: 0 completed, 1 failed, 2 cancelled.
+-- `node` runs it while it has not ended. `created_at` is of the wall clock. `status`: 0 completed, 1 failed, 2 cancelled.
 CREATE TABLE stepcast_runs (
     number bigint PRIMARY KEY,
     project bigint NOT NULL,
@@ -91,11 +92,12 @@ CREATE INDEX stepcast_runs_ended_as ON stepcast_runs (project, status, number) W
 CREATE INDEX stepcast_runs_open ON stepcast_runs (node, number) WHERE ended_at IS NULL;
 CREATE INDEX stepcast_runs_by_end ON stepcast_runs (ended_at, number) WHERE ended_at IS NOT NULL;
 
--- What is large of a run stands apart from what changes.
+-- The large values of a run are separate from those that change.
 CREATE TABLE stepcast_documents (run bigint PRIMARY KEY, document bytea NOT NULL, answer bytea NOT NULL);
 CREATE TABLE stepcast_states (run bigint PRIMARY KEY, summary bytea NOT NULL, state bytea NOT NULL);
 
--- The newest attempt of a step, and how long each stream of it is. One without a run was let go; its pieces go little by little.
+-- The newest attempt of a step, and the length of each of its streams. An output without a run was dropped; its pieces are deleted
+-- little by little.
 CREATE TABLE stepcast_outputs (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     run bigint,
@@ -108,7 +110,7 @@ CREATE TABLE stepcast_outputs (
 ) WITH (fillfactor = 80);
 CREATE UNIQUE INDEX stepcast_outputs_of_run ON stepcast_outputs (run, step) WHERE run IS NOT NULL;
 CREATE INDEX stepcast_outputs_let_go ON stepcast_outputs (id) WHERE run IS NULL;
--- `at` is where a piece begins in its stream: 0 stdout, 1 stderr, 2 text, 3 the whole of what the step returned.
+-- `at` is the offset of a piece in its stream: 0 stdout, 1 stderr, 2 text, 3 the whole of what the step returned.
 CREATE TABLE stepcast_pieces (
     output bigint NOT NULL,
     stream smallint NOT NULL,
@@ -125,7 +127,7 @@ CREATE TABLE stepcast_items (
     PRIMARY KEY (run, step, item)
 );
 
--- What calls were answered that may come again.
+-- Answers to calls that may be repeated.
 CREATE TABLE stepcast_keys (
     project bigint NOT NULL,
     name bytea NOT NULL,
@@ -137,7 +139,7 @@ CREATE TABLE stepcast_keys (
 );
 CREATE INDEX stepcast_keys_by_age ON stepcast_keys (at);
 
--- Of the wall clock. `spent` names the ticket that a note says is spent.
+-- Times are of the wall clock. `spent` names the ticket that a note marks as spent.
 CREATE TABLE stepcast_tickets (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     until bigint NOT NULL,
@@ -146,7 +148,7 @@ CREATE TABLE stepcast_tickets (
 );
 CREATE INDEX stepcast_tickets_by_end ON stepcast_tickets (until);
 
--- Of the wall clock. `notable`: 0 completed, 1 failed, 2 cancelled, 3 a step waits. Numbers are never used again.
+-- Times are of the wall clock. `notable`: 0 completed, 1 failed, 2 cancelled, 3 a step waits. Numbers are never used again.
 CREATE TABLE stepcast_outbox (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     webhook text COLLATE "C" NOT NULL,
@@ -162,7 +164,7 @@ CREATE TABLE stepcast_outbox (
 CREATE INDEX stepcast_outbox_of_webhook ON stepcast_outbox (webhook, id);
 CREATE INDEX stepcast_outbox_by_time ON stepcast_outbox (webhook, next_at, id);
 
--- Of the wall clock. `weight` is what a plan counts for.
+-- Times are of the wall clock. `weight` is the weight of the plan.
 CREATE TABLE stepcast_plans (
     project text COLLATE "C" NOT NULL,
     name text COLLATE "C" NOT NULL,
@@ -185,7 +187,7 @@ CREATE TABLE stepcast_plan_documents (
     PRIMARY KEY (project, name)
 );
 
--- What is wanted of runs of other nodes, in order, and what came of it.
+-- Wishes for runs of other nodes, in order, and their answers.
 CREATE TABLE stepcast_wishes (
     number bigint GENERATED ALWAYS AS IDENTITY,
     id bytea PRIMARY KEY,
@@ -199,7 +201,7 @@ CREATE TABLE stepcast_wishes (
 CREATE INDEX stepcast_wishes_open ON stepcast_wishes (run, number) WHERE answer IS NULL;
 CREATE INDEX stepcast_wishes_by_age ON stepcast_wishes (made_at);
 
--- What applications have published in transactions of their own, until a node has numbered it.
+-- Messages that applications have published in their own transactions, until a node has numbered them.
 CREATE TABLE stepcast_outgoing (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     project text NOT NULL,

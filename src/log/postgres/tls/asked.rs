@@ -10,7 +10,7 @@ use super::trust::{Roots, Trust};
 /// The word for the certificates that the system trusts, in place of a file.
 const SYSTEM: &str = "system";
 
-/// How a server is to be spoken to.
+/// How to connect to a server.
 #[derive(Debug)]
 pub(in crate::log::postgres) struct Asked {
     pub(in crate::log::postgres) mode: SslMode,
@@ -38,7 +38,7 @@ impl Asked {
     /// Takes what is asked for out of a url, and hands back the rest of it.
     ///
     /// # Errors
-    /// Where it contradicts itself, or there are no certificates where it says.
+    /// If it contradicts itself, or there are no certificates where it says.
     pub(in crate::log::postgres) fn taken_from(url: &str) -> Result<(String, Self), OpenError> {
         let (address, query) = url.split_once('?').unwrap_or((url, ""));
         let (mut mode, mut roots) = (None, None);

@@ -18,14 +18,14 @@ use tokio_rustls::TlsConnector;
 use super::der;
 use super::trust::{Trust, Verifier};
 
-/// What a server is told that is spoken to in TLS at once.
+/// The ALPN protocol for a direct TLS connection.
 const PROTOCOL: &[u8] = b"postgresql";
 
 /// Makes TLS of sockets.
 #[derive(Clone)]
 pub(in crate::log::postgres) struct Tls {
     config: Arc<ClientConfig>,
-    /// Who is believed, for what goes wrong.
+    /// The trusted roots, for errors.
     believed: Arc<str>,
 }
 
@@ -34,7 +34,7 @@ pub(in crate::log::postgres) struct Tls {
 pub(in crate::log::postgres) struct TlsError(String);
 
 impl Tls {
-    /// Of servers that are believed so. `is_direct`: in TLS from the first byte on.
+    /// A connector with this trust. `is_direct`: TLS from the first byte on.
     pub(in crate::log::postgres) fn new(trust: Trust, is_direct: bool) -> Result<Self, TlsError> {
         let believed = match &trust {
             Trust::Anyone => "anyone".to_owned(),
@@ -90,7 +90,7 @@ impl TlsConnect<Socket> for Handshake {
     }
 }
 
-/// What is the matter with a server's certificate, else what the library says.
+/// Describes what is wrong with a server's certificate; else the message of the library.
 fn in_words(error: &io::Error, host: &str, believed: &str) -> String {
     let why = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
     match why {

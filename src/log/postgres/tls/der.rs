@@ -27,8 +27,8 @@ const SIGNATURES: [(&[u8], &Algorithm); 9] = [
     (&[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x04], &SHA512),
 ];
 
-/// What a channel is bound by: the sum of the server's certificate, by the algorithm that its signature has. None where that has none
-/// of its own, as Ed25519 has not.
+/// The channel binding: the hash of the server's certificate, by the hash algorithm of its signature. None if the
+/// signature has no such algorithm, as Ed25519.
 pub(super) fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     let inner = Element::sequence(certificate)?.content;
     let algorithm = Element::sequence(Element::sequence(inner)?.behind)?.content;
@@ -62,7 +62,7 @@ impl<'a> Element<'a> {
         let (&[tag, short], rest) = bytes.split_first_chunk::<2>()?;
         let (length, rest) = match short {
             0..=0x7f => (usize::from(short), rest),
-            // So many bytes of length: more than four are no certificate's.
+            // The length has this many bytes; certificates need at most four.
             0x81..=0x84 => {
                 let (length, rest) = rest.split_at_checked(usize::from(short & 0x7f))?;
                 (length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)), rest)

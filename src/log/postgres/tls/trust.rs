@@ -13,14 +13,14 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, Sign
 use super::super::OpenError;
 use super::der;
 
-/// Who is believed.
+/// Which certificates are trusted.
 #[derive(Debug)]
 pub(in crate::log::postgres) enum Trust {
     /// Whoever answers.
     Anyone,
     /// Whoever has a certificate of one of these.
     SignedBy(Roots),
-    /// The same, where it is for the host that was asked for.
+    /// The same, and the certificate must name the host.
     Named(Roots),
 }
 
@@ -34,7 +34,7 @@ pub(in crate::log::postgres) struct Roots {
 }
 
 impl Roots {
-    /// Those of a file, in PEM.
+    /// The roots in a PEM file.
     pub(super) fn of_file(file: &str) -> Result<Self, OpenError> {
         let trouble = |why: String| OpenError(format!("data: sslrootcert: {file}: {why}"));
         let text = std::fs::read(file).map_err(|error| trouble(error.to_string()))?;
@@ -46,7 +46,7 @@ impl Roots {
         Ok(Self::of(file.to_owned(), whole))
     }
 
-    /// Those that the system trusts, or the file and directories that `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
+    /// The roots that the system trusts, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
     pub(super) fn of_system() -> Result<Self, OpenError> {
         let found = rustls_native_certs::load_native_certs();
         if found.certs.is_empty() {
@@ -95,7 +95,7 @@ impl Verifier {
     }
 }
 
-/// What a server shows.
+/// What the server presents.
 #[derive(Clone, Copy)]
 struct Chain<'a> {
     certificate: &'a CertificateDer<'a>,

@@ -241,7 +241,7 @@ impl Node {
         project
     }
 
-    /// One of its runs, or some, say the next of what they have to say. It goes on its way behind what went before.
+    /// One of its runs, or some, say the next of what they have to say. It goes on its way after what went before.
     pub(super) fn speak(&mut self, rng: &mut Rng, at: Timestamp) {
         let (me, runs) = (self.me(), &self.runs);
         let has_begun = |of: &(ProjectId, RunId)| runs.get(of).is_some_and(|running| running.said > 0);

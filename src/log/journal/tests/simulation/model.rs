@@ -63,7 +63,7 @@ impl Model {
         self.log[project].len() as u64
     }
 
-    /// Reads on in the log: its messages are numbered from 1 without a gap, and none comes behind the last of its run.
+    /// Reads on in the log: its messages are numbered from 1 without a gap, and none comes after the last of its run.
     fn read_on(&mut self) {
         for (project, known) in &mut self.log {
             let read = self.disk.look(|store| crate::log::testing::read(store, project, known.len() as u64, None));
@@ -225,7 +225,7 @@ impl Model {
         self.log[project].iter().any(|message| matches!(&message.run, Some((of, true)) if of == run))
     }
 
-    /// A node that begins anew goes on with the runs that it had, and with no other.
+    /// A node that begins again goes on with the runs that it had, and with no other.
     pub(super) fn check_resumed(&self, node: &Node) {
         let own = self.runs.iter().filter(|(_, run)| run.node == Some(node.index)).map(|(of, _)| of);
         let open: Vec<_> = own.filter(|(project, run)| !self.has_ended(project, run)).collect();
