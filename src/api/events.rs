@@ -47,7 +47,7 @@ impl Api {
         let Some(id) = parameters.text(name) else { return Ok(None) };
         match self.settings.signer.read(id, project) {
             Ok(id) if id.is_ours() => Ok(Some(id.seq())),
-            _ => Err(Problem::new(400, "invalid_parameter", format!("{name}: expected an event id of this project"))),
+            _ => Err(Problem::new(400, "invalid_parameter", format!("{name}: expected a message id of this project"))),
         }
     }
 }

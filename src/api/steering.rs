@@ -106,7 +106,7 @@ pub(super) fn steering_refusal(error: &SteeringError) -> Problem {
         SteeringError::UnknownStep => Problem::new(404, "unknown_step", "step not found in this run"),
         SteeringError::NotWaiting { status } => Problem::conflict(
             "not_waiting",
-            format!("the step is {}, it is not waiting for a decision", status.as_str()),
+            format!("the step is {} and does not wait for a decision", status.as_str()),
         ),
         SteeringError::AlreadyDecided { choice, by, at } => {
             let whose = by.as_ref().map_or("automatically when it expired".to_owned(), |by| format!("by {by}"));

@@ -352,7 +352,7 @@ fn resume_args() -> [Arg; 5] {
         "Run again from a run that failed or was cancelled: on the server at --url, or in this process if --data is given",
     );
     let project = option("project", "PROJECT", "Project of the run").requires("resume");
-    let url = option("url", "URL", "Address of the server").default_value(SERVER_URL);
+    let url = option("url", "URL", "Server that has the run of --resume").default_value(SERVER_URL);
     let token = option(
         "token",
         "TOKEN",
@@ -363,7 +363,7 @@ fn resume_args() -> [Arg; 5] {
     [
         resume.requires("project").value_parser(parse_id::<RunId>),
         project.value_parser(parse_id::<ProjectId>),
-        url.value_parser(parse_id::<ServerUrl>),
+        url.requires("resume").value_parser(parse_id::<ServerUrl>),
         token.requires("resume"),
         from.value_delimiter(','),
     ]
@@ -723,6 +723,7 @@ mod tests {
             (&["serve", "--sse-hartbeat", "1s"], ErrorKind::UnknownArgument),
             (&["serve", "--listen", ""], ErrorKind::InvalidValue),
             (&["run"], ErrorKind::MissingRequiredArgument),
+            (&["run", "p.json", "--url", "http://h:1"], ErrorKind::MissingRequiredArgument),
             (&["run", "p", "--inputs", "[1]"], ErrorKind::ValueValidation),
             (&["run", "p", "--inputs", r#"{"n": 18446744073709551616}"#], ErrorKind::ValueValidation),
             (&["token", "--sub", "u"], ErrorKind::MissingRequiredArgument),

@@ -292,7 +292,7 @@ fn open_journal(
     let (journal, mut left) = journal.map_err(|error| StartError(error.to_string()))?;
     left.deliveries.push(Delivery::Worked(journal.work()));
     if !left.orders.is_empty() {
-        ::log::info!("continuing {} runs that were active when the server stopped", left.orders.len());
+        ::log::info!("continuing the runs that were active when the server stopped: {}", left.orders.len());
     }
     Ok((journal, left))
 }

@@ -45,7 +45,7 @@ impl Schedule {
     pub fn parse(pattern: &str, zone: &str) -> Result<Self, ScheduleError> {
         let wrong = |message: String| ScheduleError { field: "cron", message };
         let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
-        let cron = parser.parse(pattern).map_err(|error| wrong(format!("is not a valid cron pattern: {error}")))?;
+        let cron = parser.parse(pattern).map_err(|error| wrong(explain(pattern, &error.to_string())))?;
         let zone = find_zone(zone).map_err(|message| ScheduleError { field: "timeZone", message })?;
         let times_of_day = cron.pattern.to_string();
         let is_interval = names_interval(&times_of_day);
@@ -129,6 +129,16 @@ fn names_interval(pattern: &str) -> bool {
     fields[..of_day].iter().any(|field| field.contains(['*', '/', '?'])) || fields.len() < 5
 }
 
+/// Why a pattern is none: the library's words, but for the number of fields, which it tells with other limits than ours.
+fn explain(pattern: &str, error: &str) -> String {
+    let fields = pattern.split_whitespace().count();
+    if !(5..=6).contains(&fields) && !pattern.starts_with('@') {
+        return format!("must have 5 fields, or 6 with seconds in front, not {fields}");
+    }
+    let reason = error.trim_start_matches("Invalid pattern: ").trim_end_matches('.');
+    format!("is not a valid cron pattern: {reason}")
+}
+
 fn find_zone(name: &str) -> Result<TimeZone, String> {
     if matches!(name, "UTC" | "Etc/UTC" | "Z") {
         return Ok(TimeZone::UTC);
@@ -161,6 +171,15 @@ mod tests {
             after.to_string().replace(":00.000Z", "Z")
         };
         (0..count).map(|_| next()).collect()
+    }
+
+    #[test]
+    fn the_number_of_fields_is_told_as_it_is_meant() {
+        let problem = |pattern: &str| Schedule::parse(pattern, "UTC").expect_err("no pattern").message;
+        assert_eq!(problem("0 3 * *"), "must have 5 fields, or 6 with seconds in front, not 4");
+        assert_eq!(problem("0 0 3 * * * 2030"), "must have 5 fields, or 6 with seconds in front, not 7");
+        let other = problem("0 25 * * *");
+        assert!(other.starts_with("is not a valid cron pattern: ") && !other.ends_with('.'), "{other}");
     }
 
     #[test]
