@@ -133,8 +133,9 @@ pub(super) fn speaks_tls(listener: &Listener, config: &TlsConfig) -> bool {
     config.cert.is_some() && is_there && listener.address().is_some()
 }
 
-/// The listeners for everything, behind them those that speak TLS at an address of its own, and those for metrics. Those
-/// that are `given` count; of those that a predecessor has bound, the ones that the configuration still names.
+/// Binds the listeners: first those for everything, then those with TLS at an address of its own, then those for
+/// metrics. A socket that is `given` replaces the configured address. One that a predecessor has bound is used if the
+/// configuration still names it.
 pub(super) fn bind_all(config: &Config, mut given: Vec<Listener>) -> Result<Vec<Listener>, StartError> {
     let places = [
         (ListenKey::Main, Some(&config.listen)),

@@ -38,7 +38,7 @@ fn statuses(text: &str) -> Vec<u16> {
     lines.filter_map(|line| line.get(..3)?.parse().ok()).collect()
 }
 
-/// Requests of every kind, one behind the other.
+/// Requests of every kind, one after the other.
 fn script() -> String {
     let chunked = "POST /api/projects/p/events HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n\
         10\r\n{\"type\":\"c\",\"pay\r\nb\r\nload\":{}}  \r\n0\r\n\r\n";

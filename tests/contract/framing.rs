@@ -1,4 +1,4 @@
-//! HTTP itself: what is refused, with which status, and whether the connection lives on.
+//! HTTP itself: what is refused with which status, and whether the connection stays open.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Plans that change while they run: by calls, and by tools that may.
+//! Plans that change while they run: by calls, and by tools that may change them.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Plans that are stored: put, shown, removed, run by their names, and run by their schedules.
+//! Stored plans: stored, shown, removed, run by name, and run by schedule.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! TLS: the same server, where clients come by https.
+//! TLS: the same server for clients that use https.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

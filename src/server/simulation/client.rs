@@ -1,4 +1,4 @@
-//! A client: what it has asked, what it has sent of that, and what it has been answered.
+//! A client: what it has asked, how much of that it has sent, and what it was answered.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
