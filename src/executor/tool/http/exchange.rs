@@ -219,7 +219,7 @@ fn location(response: &Response<ureq::Body>) -> Option<String> {
 }
 
 /// Makes the request that follows a redirect. A redirect to another server is refused, unless the server is one of
-/// `hosts` and TLS is not given up. The headers are then not sent.
+/// `hosts` and TLS is not given up. Only headers that are for all servers are sent to it.
 fn redirect(request: &mut Request, status: StatusCode, location: &str, hosts: &Hosts) -> Result<(), String> {
     let target = join(&request.url, location);
     if !origin(&target).eq_ignore_ascii_case(origin(&request.url)) {
