@@ -192,7 +192,7 @@ impl Client {
         }
     }
 
-    /// Puts a request behind those that are to be sent.
+    /// Queues a request after those that are to be sent.
     pub(super) fn ask(&mut self, bytes: &[u8], mut asked: Asked) {
         self.outbound.extend(bytes);
         self.queued += bytes.len() as u64;

@@ -384,7 +384,7 @@ impl ProjectModel {
         if self.open.contains(run) { self.runs.get_mut(run) } else { None }
     }
 
-    /// The first message of `run` behind `after`.
+    /// The first message of `run` after `after`.
     pub(super) fn next_of(&self, run: &RunId, after: u64) -> Option<u64> {
         let said = &self.runs.get(run)?.said;
         said.get(said.partition_point(|(seq, _)| *seq <= after)).map(|(seq, _)| *seq)

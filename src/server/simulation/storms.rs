@@ -49,7 +49,7 @@ impl<M: Medium> World<M> {
         }
     }
 
-    /// A world without weather, but for one crash behind so many actions.
+    /// A world without weather, except for one crash after so many actions.
     pub(super) fn play_with_crash_at(&mut self, action: usize) {
         self.get_busy();
         (0..action).for_each(|_| self.act());

@@ -1,4 +1,4 @@
-//! Answers larger than what one turn writes: they flow, and nobody waits behind them.
+//! Responses larger than one turn writes: they flow, and nobody waits for them.
 
 use std::time::Duration;
 
