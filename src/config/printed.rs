@@ -79,7 +79,7 @@ impl Page {
     }
 }
 
-/// A setting's value as it is written in the file; nothing where it is not set.
+/// A setting's value as it is written in the file. `None` if it is not set.
 fn value(key: &Key, config: &mut Config) -> Option<String> {
     match key.kind() {
         Kind::List(_) | Kind::Texts => {

@@ -54,7 +54,7 @@ pub(super) fn line_of(text: &str, at: usize) -> usize {
     1 + text.as_bytes().iter().take(at).filter(|b| **b == b'\n').count()
 }
 
-/// The items of a list of strings; nothing where one is something else.
+/// The items of a list of strings. `None` if one is something else.
 pub(super) fn strings<'a>(items: &'a DeArray<'_>) -> Option<Vec<&'a str>> {
     items.iter().map(|item| item.get_ref().as_str()).collect()
 }

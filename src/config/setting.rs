@@ -28,7 +28,7 @@ pub(super) trait Setting {
     /// The part of `raw` that says nothing it could become; the setting keeps its value.
     fn set(&mut self, raw: &Raw<'_>, bounds: Bounds) -> Result<(), String>;
 
-    /// Its value as it would be written; nothing where it is unset, or a secret.
+    /// Its value as it would be written. `None` if it is unset or a secret.
     fn show(&self) -> Option<String>;
 
     /// The items of a list. A secret has none that may be shown.

@@ -275,7 +275,7 @@ impl Historian {
         &self.signer
     }
 
-    /// What is to be done next; nothing where nobody can ask any more.
+    /// The next task. `None` if no sender is left.
     fn next_task(&mut self, inbox: &Receiver<Task>) -> Option<Task> {
         match inbox.recv_timeout(IDLE) {
             Ok(task) => return Some(task),

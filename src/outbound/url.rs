@@ -84,7 +84,7 @@ fn authority_len(text: &str) -> usize {
     text.find(['/', '?', '#']).unwrap_or(text.len())
 }
 
-/// The host of an authority, without brackets; nothing where it is none, or the port is none.
+/// The host of an authority, without brackets. `None` if the host or the port is invalid.
 fn host(authority: &str) -> Option<&str> {
     let is_port = |port: &str| port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok();
     if let Some(bracketed) = authority.strip_prefix('[') {

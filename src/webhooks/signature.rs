@@ -24,7 +24,7 @@ impl fmt::Debug for SigningSecret {
 }
 
 impl SigningSecret {
-    /// Reads `whsec_` and the base64 of 24 to 64 bytes; nothing where it is something else.
+    /// Reads `whsec_` and the base64 of 24 to 64 bytes. `None` if it is something else.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let bytes = STANDARD.decode(text.strip_prefix(PREFIX)?).ok()?;
         SECRET_BYTES.contains(&bytes.len()).then(|| Self(Key::new(HMAC_SHA256, &bytes)))

@@ -226,7 +226,7 @@ impl<'a> Envelope<'a> {
         serde_json::from_str(message).ok()
     }
 
-    /// What a run says by it; nothing where it is no run's.
+    /// The event of a run that it contains. `None` if it is not a run's message.
     pub(super) fn event(&self) -> Option<RunEvent> {
         RunEvent::from_payload(self.message_type, self.payload.get().as_bytes()).ok()
     }

@@ -109,7 +109,7 @@ pub struct Journal {
     /// The open runs of this node: this journal has created them, taken them over, or found them at its start. All
     /// others belong to other nodes and never run here.
     ours: RunSet,
-    /// Those of them that wait for others of their group to end, as of the last commit.
+    /// The runs of `ours` that wait for others of their group to end, as of the last commit.
     held: RunSet,
     pub(super) next_number: NonZeroU64,
     numbers: Numbers,

@@ -307,7 +307,7 @@ impl Journal {
         shown.into_iter().filter_map(|number| self.snapshot(number, now).transpose()).collect()
     }
 
-    /// A run's snapshot; nothing where it is gone.
+    /// A run's snapshot. `None` if the run is gone.
     fn snapshot(&mut self, number: RunNumber, now: Now) -> Result<Option<Arc<Snapshot>>, StoreError> {
         if let Some(snapshot) = self.runs.get(&number).and_then(|run| run.snapshot.as_ref()) {
             return Ok(Some(snapshot.clone()));

@@ -35,7 +35,7 @@ fn event(history: &dyn History, signer: &IdSigner, row: &DueRow, bytes_max: usiz
     Ok(DueEvent { id: *id, attempts: *attempts, message_id, body })
 }
 
-/// The event with all that its message says; nothing where that is not kept any more.
+/// The event with its complete message. `None` if that is no longer stored.
 fn whole(history: &dyn History, due: &Due, message_id: &str) -> Result<Option<Vec<u8>>, StoreError> {
     let (mut body, mut written) = (Vec::new(), None);
     history.messages(&due.project, due.seq.saturating_sub(1), Some(due.number), &mut |message| {

@@ -77,7 +77,7 @@ struct Project {
     segments: VecDeque<(Extent, u64)>,
     newest: u64,
     runs: BTreeSet<RunNumber>,
-    /// Those of them that have ended.
+    /// The runs of `runs` that have ended.
     ended: BTreeSet<RunNumber>,
     run_numbers: HashMap<RunId, RunNumber>,
     keys: HashMap<String, KeyRow>,

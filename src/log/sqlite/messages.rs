@@ -188,7 +188,7 @@ pub(super) fn each_message(
     })
 }
 
-/// The messages of a segment, unpacked; nothing where they are damaged.
+/// The messages of a segment, unpacked. `None` if they are damaged.
 pub(super) fn segment(conn: &Connection, project: i64, first_seq: u64) -> rusqlite::Result<Option<Vec<u8>>> {
     conn.prepare_cached(sql::SEGMENT)?.query_row((project, int(first_seq)), |row| Ok(unpack(blob(row, 0)?)))
 }

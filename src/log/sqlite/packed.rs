@@ -75,7 +75,7 @@ impl Packer {
     }
 }
 
-/// What a [`Packer`] has packed; nothing where it is damaged.
+/// Unpacks what a [`Packer`] has packed. `None` if it is damaged.
 pub(super) fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
     match packed.split_first()? {
         (&PLAIN, bytes) => Some(bytes.to_vec()),

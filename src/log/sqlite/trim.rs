@@ -381,7 +381,7 @@ impl<'a> Trimmer<'a> {
         Ok(floor)
     }
 
-    /// The first message of a segment that is kept; nothing where none is.
+    /// The first message of a segment that is kept. `None` if none is.
     fn first_kept(&self, project: i64, extent: &Extent, bound: Bound) -> rusqlite::Result<Option<u64>> {
         match bound {
             Bound::Seq(seq) => Ok((seq < extent.next_seq()).then_some(seq.max(extent.first_seq))),

@@ -330,7 +330,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// What is known of a run that goes on; nothing where it does not.
+    /// What is known of an active run. `None` if it is not active.
     fn open_run(&mut self, number: RunNumber) -> rusqlite::Result<Option<OpenRun>> {
         if let Some(run) = self.memory.runs.remove(&number) {
             return Ok(Some(run));

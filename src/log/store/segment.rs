@@ -13,7 +13,7 @@ use crate::model::Timestamp;
 /// The largest weight of a segment of more than one message.
 pub(in crate::log) const BYTES_MAX: u64 = 64 * 1024;
 
-/// What they weigh at most where they came with several commits: so much is written again with each.
+/// The largest weight of a segment whose messages came with several commits: this much is rewritten with each commit.
 pub(in crate::log) const JOINED_BYTES_MAX: u64 = 4 * 1024;
 
 /// Milliseconds between the first message of a segment and the last, at most.

@@ -23,7 +23,7 @@ pub(super) enum Framing {
 }
 
 impl Framing {
-    /// The framing of an answer of this content type; nothing where it is no stream.
+    /// The framing of a response with this content type. `None` if it is not a stream.
     pub(super) fn of(content_type: &str) -> Option<Self> {
         let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match essence.as_str() {
@@ -125,7 +125,7 @@ pub(super) struct LineReader {
 }
 
 impl LineReader {
-    /// The lines that `bytes` complete, without empty ones; nothing where one is too large.
+    /// The lines that `bytes` complete, without empty ones. `None` if one is too large.
     fn push(&mut self, mut bytes: &[u8]) -> Option<Vec<String>> {
         let mut lines = Vec::new();
         while let Some(end) = memchr::memchr(b'\n', bytes) {

@@ -17,7 +17,7 @@ pub(super) struct Decimal {
 }
 
 impl Decimal {
-    /// The number; nothing where it is none of ours.
+    /// The number. `None` if it can't be represented.
     pub(super) fn of(number: &Number) -> Option<Self> {
         let text = number.to_string();
         let (is_negative, text) = text.strip_prefix('-').map_or((false, text.as_str()), |rest| (true, rest));

@@ -194,7 +194,7 @@ impl Trim<'_> {
         Ok(weight.is_some())
     }
 
-    /// The first message of a segment that is kept; nothing where none is.
+    /// The first message of a segment that is kept. `None` if none is.
     fn first_kept(&self, project: i64, segment: &Segment, bound: Bound) -> Result<Option<u64>, StoreError> {
         let next_seq = segment.first_seq + segment.count;
         match bound {
