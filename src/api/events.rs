@@ -68,7 +68,7 @@ fn accepted(accept: &[&[u8]]) -> EventList {
     }
 }
 
-/// Where the next page is, but for the id that it begins behind.
+/// The url of the next page, except for the id that it begins after.
 fn next_page(project: &ProjectId, run: &RunId, limit: usize) -> String {
     format!("/api/projects/{project}/workflows/{run}/events?format=cloudevents&limit={limit}&after=")
 }

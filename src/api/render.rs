@@ -52,7 +52,7 @@ pub enum Render {
     Body,
     /// A list of CloudEvents.
     Batch {
-        /// Where the next page is, but for the id that it begins behind.
+        /// The url of the next page, except for the id that it begins after.
         next: String,
     },
     /// A step's output, or a part of it.

@@ -1,5 +1,5 @@
-//! The server of this process that signals and the service manager's watchdog are for. After an upgrade that failed it is
-//! another one than before; between the two there is none.
+//! The running server of this process, for signal handlers and the service manager's watchdog. After a failed upgrade
+//! it is another server than before; in between there is none.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,11 +7,11 @@ use std::time::Duration;
 use crate::clock;
 use crate::server::{LoopWatch, RunningServer, Stopper, Tls};
 
-/// How long there may be none before this process no longer counts as alive: for a new process to fail, and for the store
-/// to be opened again after that.
+/// How long this process may be without a server and still count as alive: long enough for a new process to fail and
+/// for the store to be opened again.
 const GAP_MAX: Duration = Duration::from_secs(150);
 
-/// See the top of this file. Clones are of the same.
+/// The running server, shared by all clones.
 #[derive(Clone, Default)]
 pub(super) struct Current(Arc<Shared>);
 
@@ -23,23 +23,23 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Of the one that was last, where there is none.
+    /// If no server runs, the stopper of the last one.
     stopper: Option<Stopper>,
     tls: Option<Tls>,
     life: Life,
-    /// How often this process was told to stop.
+    /// The number of times that this process was told to stop.
     stops: u32,
 }
 
-/// What shows that this process does something.
+/// What shows that this process is alive.
 #[derive(Default)]
 enum Life {
-    /// Nothing: no server has begun so far.
+    /// No server has started yet.
     #[default]
     Unborn,
-    /// The turns of a server's loop.
+    /// A server runs: the turns of its loop.
     Serves(LoopWatch),
-    /// No server's loop, since then.
+    /// No server has run since then.
     Gap { since: Duration, looks: u64 },
 }
 
@@ -53,12 +53,12 @@ impl Current {
         state.life = Life::Serves(server.loop_watch());
     }
 
-    /// It does no more, and another one may come.
+    /// Notes that the server has ended. Another one may follow.
     pub(super) fn leave(&self) {
         self.state().life = Life::Gap { since: clock::mono(), looks: 0 };
     }
 
-    /// Has it stop, the second time at once.
+    /// Stops the server; the second time at once.
     pub(super) fn stop(&self) {
         let mut state = self.state();
         state.stops = state.stops.saturating_add(1);
@@ -70,13 +70,13 @@ impl Current {
         self.state().stops > 0
     }
 
-    /// Waits so long, unless it is told to stop; whether it was.
+    /// Waits for `time`, or until this process is told to stop. Returns whether it was told to.
     pub(super) fn is_told_to_stop_within(&self, time: Duration) -> bool {
         let waited = self.0.is_told.wait_timeout_while(self.state(), time, |state| state.stops == 0);
         waited.unwrap_or_else(PoisonError::into_inner).0.stops > 0
     }
 
-    /// Has it read certificate and key anew.
+    /// Makes the server read its certificate and key again.
     pub(super) fn reload(&self) {
         let Some(tls) = self.state().tls.clone() else { return };
         match tls.reload() {
@@ -87,7 +87,7 @@ impl Current {
         }
     }
 
-    /// What moves as long as this process is alive.
+    /// A number that changes as long as this process is alive.
     pub(super) fn turns(&self) -> u64 {
         match &mut self.state().life {
             Life::Unborn => 0,

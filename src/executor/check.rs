@@ -13,20 +13,20 @@ use crate::model::{
     DidYouMean, Draft, ForEach, INDEX_NAME, ISSUES_MAX, Issue, Issues, Items, Plan, Quoted, Step, StepPath, Submission,
 };
 
-/// What the name of a group may be made of.
+/// The names that the template of a group may begin with.
 const GROUP_ROOTS: &[&str] = &["inputs"];
 
-/// How many of the known tools are named where one is unknown.
+/// The most known tools that the message about an unknown one lists.
 const TOOLS_SHOWN_MAX: usize = 10;
 
 /// The longest key that a path shows as it is, in bytes.
 const KEY_BYTES_MAX: usize = 60;
 
-/// What is wrong with a key that holds a template.
+/// The problem with a key that holds a template.
 const KEY_IS_TEMPLATE: &str =
     "templates in keys are not supported; write the object as one expression: \"{{ {inputs.key: inputs.value} }}\"";
 
-/// Reads and checks a plan of at most `steps_max` steps, with nothing left unsaid that can be known before it runs.
+/// Reads and checks a plan of at most `steps_max` steps. Reports everything that can be known before it runs.
 ///
 /// # Errors
 /// All issues, in the document's order; at most [`ISSUES_MAX`].
@@ -39,7 +39,7 @@ pub fn check_plan(
     read_plan(document, Some(registry), engine, steps_max)
 }
 
-/// As [`check_plan`], with what is wrong with the numbers of the submission among the issues.
+/// As [`check_plan`], but also reports the numbers of the submission that would be lost.
 ///
 /// # Errors
 /// As there.
@@ -57,11 +57,11 @@ pub fn check_submission(
     }
 }
 
-/// Reads a plan again that was checked when it was taken on. A tool that is gone since is no reason not to: its steps fail
-/// when their turn comes.
+/// Reads a plan again that was checked when it was accepted. A tool that no longer exists is no issue: its steps fail
+/// when they start.
 ///
 /// # Errors
-/// As [`check_plan`], but for the tools.
+/// As [`check_plan`], without the issues of tools.
 pub fn reread_plan(document: &Value, engine: &Engine) -> Result<Plan, Vec<Issue>> {
     read_plan(document, None, engine, usize::MAX)
 }
@@ -98,21 +98,21 @@ struct Mention {
     path: String,
 }
 
-/// Gathers what is wrong with the steps of a draft.
+/// Collects the issues of a draft's steps.
 struct Checker<'a> {
     draft: &'a Draft,
-    /// None where tools are not looked at.
+    /// `None` if tools are not checked.
     registry: Option<&'a Registry>,
     engine: &'a Engine,
     issues: Issues,
-    /// In the order of their steps; each target once a step.
+    /// In the order of their steps, with each target once per step.
     mentions: Vec<Mention>,
-    /// Of each step the last one that was found to mention it.
+    /// For each step, the last step that was found to mention it.
     mentioned: Vec<usize>,
 }
 
 impl Checker<'_> {
-    /// What the plan itself says that only templates and schemas can tell.
+    /// Checks what the plan itself says and only templates and schemas can judge.
     fn check_head(&mut self) {
         let mut early = Issues::new();
         if let Some(Err(problem)) = self.draft.parameters().map(Schema::compile) {
@@ -143,7 +143,8 @@ impl Checker<'_> {
         }
     }
 
-    /// Where a step's items come from. They are known before any of them is, so that nothing in there names an item.
+    /// Checks where a step's items come from. No template in there may name an item, because the items are not known
+    /// yet.
     fn check_items(&mut self, at: usize, each: &ForEach) {
         match &each.items {
             Items::Expression(expression) => {
@@ -161,7 +162,7 @@ impl Checker<'_> {
         let Some(registry) = self.registry else { return };
         let (name, inputs) = (&*step.tool, &step.inputs);
         let Some(tool) = registry.tool(name) else {
-            // A missing name is an issue already.
+            // A missing name was already reported.
             if !name.is_empty() {
                 let unknown = UnknownTool { name, registry };
                 self.report(at, format_args!("{}.tool", self.draft.path(at)), format_args!("{unknown}"));
@@ -200,7 +201,7 @@ impl Checker<'_> {
         path.parts.pop();
     }
 
-    /// A plan that was taken on keeps the keys that it has.
+    /// Reports a template in a key. A plan that was accepted before keeps its keys.
     fn check_key(&mut self, path: &Path<'_>) {
         if let Some(Part::Key(key)) = path.parts.last()
             && is_template(key)
@@ -210,7 +211,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Takes over what a template or condition says.
+    /// Takes over the problems of a template or condition, and the steps that it mentions.
     fn note(&mut self, path: &Path<'_>, found: Inspection) {
         for problem in &found.problems {
             self.report(path.step, format_args!("{path}"), format_args!("{problem}"));
@@ -224,9 +225,9 @@ impl Checker<'_> {
         }
     }
 
-    /// Reports the outputs that will not be there when they are asked for.
+    /// Reports the use of outputs that may not exist yet.
     fn check_ancestry(&mut self) {
-        // Where a handler runs, all steps that are none have ended.
+        // When a handler runs, all steps that are not handlers have ended.
         let handler = |step: usize| self.draft.steps()[step].handler;
         let may_be_early = |mention: &&Mention| handler(mention.step).is_none() || handler(mention.target).is_some();
         let mentions = self.mentions.iter().filter(may_be_early);
@@ -246,7 +247,7 @@ impl Checker<'_> {
         self.issues.absorb(early);
     }
 
-    /// A field of a step, of which nothing names an item.
+    /// The path of a field in which no template may name an item.
     fn field<'p>(&self, step: usize, field: &'p str) -> Path<'p> {
         Path { step, base: self.draft.path(step), roots: RUN_ROOTS, parts: vec![Part::Key(field)] }
     }
@@ -256,7 +257,7 @@ impl Checker<'_> {
     }
 }
 
-/// Notes in the draft what the steps' templates and conditions came to.
+/// Stores in the draft which steps the templates and conditions mention.
 fn resolve_references(draft: &mut Draft, mentions: Vec<Mention>) {
     let mut references = vec![Vec::new(); draft.steps().len()];
     for Mention { step, target, .. } in mentions {
@@ -272,7 +273,7 @@ fn resolve_references(draft: &mut Draft, mentions: Vec<Mention>) {
     }
 }
 
-/// What the templates of a step's inputs may begin with.
+/// The names that templates in a step's inputs may begin with.
 fn input_roots(step: &Step) -> Cow<'_, [&str]> {
     match &step.for_each {
         None => own_roots(step).into(),
@@ -280,7 +281,7 @@ fn input_roots(step: &Step) -> Cow<'_, [&str]> {
     }
 }
 
-/// What any template of a step may begin with.
+/// The names that any template of a step may begin with.
 fn own_roots(step: &Step) -> &'static [&'static str] {
     if step.handler.is_some() { HANDLER_ROOTS } else { RUN_ROOTS }
 }
@@ -289,7 +290,7 @@ fn own_roots(step: &Step) -> &'static [&'static str] {
 struct Path<'a> {
     step: usize,
     base: StepPath,
-    /// What templates there may begin with.
+    /// The names that templates there may begin with.
     roots: &'a [&'a str],
     parts: Vec<Part<'a>>,
 }
@@ -311,7 +312,7 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-/// Says that there is no such step, and which one may be meant.
+/// Shows that a step is unknown, and suggests a known one.
 struct UnknownStep<'a>(&'a str, &'a Draft);
 
 impl fmt::Display for UnknownStep<'_> {
@@ -321,7 +322,7 @@ impl fmt::Display for UnknownStep<'_> {
     }
 }
 
-/// Says that there is no such tool, and which one may be meant.
+/// Shows that a tool is unknown, and suggests a known one.
 struct UnknownTool<'a> {
     name: &'a str,
     registry: &'a Registry,
@@ -340,7 +341,7 @@ impl fmt::Display for UnknownTool<'_> {
     }
 }
 
-/// What a tool says of its inputs. One that panics over them refuses them: no plan may end the process.
+/// Asks a tool to check its inputs. A tool that panics refuses them: no plan may end the process.
 fn opinion(tool: &dyn Tool, inputs: &Map<String, Value>) -> Vec<(String, String)> {
     let said = catch_unwind(AssertUnwindSafe(|| tool.check_inputs(inputs, &is_template)));
     said.unwrap_or_else(|_| vec![(String::new(), "the tool panicked while checking its inputs".to_owned())])

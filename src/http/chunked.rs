@@ -191,7 +191,7 @@ fn parse_size(line: &[u8]) -> Result<u64, Problem> {
     size.filter(|_| is_extensions).ok_or_else(|| bad_framing("a chunk's size is malformed"))
 }
 
-/// Does every quoted string end? A reader that believes in quotes would look for the end of one behind the line's.
+/// Whether every quoted string ends. A reader that knows quoted strings would search for the end beyond this line.
 fn closes_its_quotes(extensions: &[u8]) -> bool {
     let mut bytes = extensions.iter();
     let mut is_quoted = false;

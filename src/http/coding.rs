@@ -69,7 +69,7 @@ pub(super) fn begin_chunk(to: &mut Vec<u8>, size: usize) {
     end_chunk(to);
 }
 
-/// Appends what goes behind the data.
+/// Appends what comes after the data.
 pub(super) fn end_chunk(to: &mut Vec<u8>) {
     to.extend_from_slice(b"\r\n");
 }

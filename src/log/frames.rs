@@ -112,7 +112,7 @@ impl Frames {
         Self { first_seq, ..Self::default() }
     }
 
-    /// The `seq` behind the row's last message.
+    /// The `seq` after the row's last message.
     #[cfg(test)]
     pub fn next_seq(&self) -> u64 {
         self.first_seq + self.marks.len() as u64
@@ -214,7 +214,7 @@ impl Row {
 /// A piece of history for one reader: the messages after its position, or as many as fit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
-    /// The frames, one after the other; none if nothing behind the position is the reader's.
+    /// The frames in order. Empty if nothing after the position is for the reader.
     pub bytes: SharedBytes,
     /// How many they are.
     pub messages: usize,

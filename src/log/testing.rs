@@ -103,7 +103,7 @@ pub(super) fn listed(store: &dyn Store) -> Vec<u64> {
     numbers
 }
 
-/// The messages behind `after`.
+/// The messages after `after`.
 pub(super) fn read(store: &dyn Store, of: &ProjectId, after: u64, run: Option<RunNumber>) -> Vec<StoredMessage> {
     let mut messages = Vec::new();
     let read = store.messages(of, after, run, &mut |message| {

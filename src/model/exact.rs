@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-/// Values within values, at most: more than the reader takes that everything comes through first.
+/// How deep values may nest: deeper than the JSON reader allows, which reads everything first.
 const DEPTH_MAX: usize = 256;
 
 /// A JSON value, in pieces of the text that it was read from.
@@ -26,7 +26,7 @@ impl<'a> Exact<'a> {
         Reader { text, at: 0 }.value(DEPTH_MAX)
     }
 
-    /// What a string says, or a name; nothing where it is another scalar.
+    /// The text of a string or of a name. `None` for another scalar.
     pub fn text(scalar: &'a str) -> Option<Cow<'a, str>> {
         let inside = scalar.strip_prefix('"')?.strip_suffix('"')?;
         match inside.contains('\\') {
@@ -35,7 +35,7 @@ impl<'a> Exact<'a> {
         }
     }
 
-    /// Writes it without white space, all else as it was.
+    /// Writes the value without white space and otherwise unchanged.
     pub fn write(&self, to: &mut Vec<u8>) {
         match self {
             Self::Scalar(text) => to.extend_from_slice(text.as_bytes()),
@@ -48,9 +48,9 @@ impl<'a> Exact<'a> {
         }
     }
 
-    /// Writes it so that two texts of the same value are the same bytes: without white space, names in order and each
-    /// once (the last counts, as everywhere), strings in one spelling. Numbers stay as they were written: 1 and 1.0 are
-    /// two values, because whoever is handed them can tell them apart.
+    /// Writes the value so that all spellings of it give the same bytes: without white space, names in order and each
+    /// once (the last one counts, as everywhere), strings in one spelling. Numbers stay as they were written: 1 and 1.0
+    /// differ, because a tool that receives them can tell them apart.
     pub fn write_canonical(&self, to: &mut Vec<u8>) {
         match self {
             Self::Scalar(scalar) => match Self::text(scalar) {
@@ -121,7 +121,7 @@ impl<'a> Reader<'a> {
         Some(items)
     }
 
-    /// A string, a number or a word.
+    /// Reads a string, a number or a word.
     fn scalar(&mut self) -> Option<&'a str> {
         let first = self.peek()?;
         let rest = self.text.get(self.at..)?;
@@ -133,7 +133,7 @@ impl<'a> Reader<'a> {
         rest.get(..length).filter(|scalar| !scalar.is_empty())
     }
 
-    /// The next byte that is no white space.
+    /// The next byte that is not white space.
     fn peek(&mut self) -> Option<u8> {
         let rest = self.text.as_bytes().get(self.at..)?;
         self.at += rest.iter().position(|byte| !b" \t\r\n".contains(byte))?;
@@ -147,7 +147,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Bytes of the string that `bytes` begin with, with its quotes.
+/// The length in bytes of the string at the start of `bytes`, including its quotes.
 fn string_length(bytes: &[u8]) -> Option<usize> {
     let mut at = 1;
     loop {

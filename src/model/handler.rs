@@ -7,25 +7,25 @@ use super::{EndReason, RunStatus};
 /// When a handler runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum HandlerKind {
-    /// Where the run has reached its end.
+    /// If the run has completed.
     #[serde(rename = "onSuccess")]
     Success,
-    /// Where it did not, and nobody cancelled it.
+    /// If the run has failed and was not cancelled.
     #[serde(rename = "onFailure")]
     Failure,
-    /// Where it was cancelled.
+    /// If the run was cancelled.
     #[serde(rename = "onCancel")]
     Cancel,
-    /// Always, after the others.
+    /// Always, after the other handlers.
     #[serde(rename = "onExit")]
     Exit,
 }
 
 impl HandlerKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 4] = [Self::Success, Self::Failure, Self::Cancel, Self::Exit];
 
-    /// As in a plan.
+    /// The name of the field in a plan.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Success => "onSuccess",
@@ -35,7 +35,7 @@ impl HandlerKind {
         }
     }
 
-    /// The same inside of a plan's `handlers`.
+    /// The name of the field inside `handlers`.
     pub fn path_in_handlers(self) -> &'static str {
         match self {
             Self::Success => "handlers.onSuccess",
@@ -49,28 +49,28 @@ impl HandlerKind {
 /// The outcome of a run, before its last message. Handlers may name it as `run`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunOutcome {
-    /// The status that it ends with.
+    /// The status with which the run ends.
     pub status: RunStatus,
-    /// What kind of end, where it did not reach its own.
+    /// The reason, if the run did not complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<EndReason>,
-    /// One sentence, where it did not reach its own end.
+    /// The error in one sentence, if the run did not complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
 impl RunOutcome {
-    /// The run has reached its end.
+    /// The run has completed.
     pub fn completed() -> Self {
         Self { status: RunStatus::Completed, reason: None, error: None }
     }
 
-    /// It has not.
+    /// The run has not completed.
     pub fn failed(error: String, reason: EndReason) -> Self {
         Self { status: reason.run_status(), reason: Some(reason), error: Some(error) }
     }
 
-    /// The handlers that it is for, beside those that always run.
+    /// The handlers for this outcome, apart from those that always run.
     pub fn handlers(&self) -> HandlerKind {
         match self.status {
             RunStatus::Completed => HandlerKind::Success,

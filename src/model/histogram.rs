@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// See the top of this file.
+/// Counts durations in buckets.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
 pub struct Histogram {
     buckets: [u64; Histogram::BOUNDS.len()],
@@ -14,7 +14,7 @@ impl Histogram {
     /// Upper bounds of the buckets, in seconds.
     pub const BOUNDS: [f64; 12] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
 
-    /// One more time.
+    /// Adds a duration.
     pub fn record(&mut self, took: Duration) {
         let seconds = took.as_secs_f64();
         self.count += 1;
@@ -24,7 +24,7 @@ impl Histogram {
         }
     }
 
-    /// How many were at most as long as each bound, beside it.
+    /// For each bound, how many durations were not longer.
     pub fn below(&self) -> impl Iterator<Item = (f64, u64)> {
         let mut below = 0;
         Self::BOUNDS.into_iter().zip(self.buckets).map(move |(bound, count)| {
@@ -33,12 +33,12 @@ impl Histogram {
         })
     }
 
-    /// How many there were.
+    /// The number of durations.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// How long they were together, in seconds.
+    /// The sum of all durations, in seconds.
     pub fn sum(&self) -> f64 {
         self.sum
     }

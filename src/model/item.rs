@@ -26,7 +26,7 @@ pub struct ItemCounts {
 }
 
 impl ItemCounts {
-    /// Has any of them begun? A step says that it runs once before, and then as its items move on.
+    /// Whether any item has started. A step reports `running` once before that, and later as its items progress.
     pub fn have_begun(&self) -> bool {
         self.done + self.failed + self.running > 0
     }
@@ -81,15 +81,15 @@ pub struct ItemState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Past {
-    /// Failed attempts that were to be retried.
+    /// The number of failed attempts that were to be retried.
     pub retries: u32,
     /// When the newest attempt started.
     pub attempt_started_at: Option<Timestamp>,
-    /// When the first of the interrupted attempts in a row started that the newest makes up for.
+    /// If the newest attempt makes up for interrupted ones: when the first of these in a row started.
     pub interrupted_since: Option<Timestamp>,
-    /// How many attempts just before the newest were interrupted, in a row.
+    /// How many attempts in a row right before the newest were interrupted.
     pub interruptions: u32,
-    /// Since when the next attempt is waited for, and milliseconds how long.
+    /// When the wait for the next attempt began, and its length in milliseconds.
     wait: Option<(Timestamp, u64)>,
 }
 
@@ -100,7 +100,7 @@ impl Past {
     }
 }
 
-/// As a row holds it.
+/// The form in which an item is stored.
 #[derive(Serialize, Deserialize)]
 struct Row<S> {
     state: S,
@@ -108,7 +108,7 @@ struct Row<S> {
 }
 
 impl ItemState {
-    /// Of an item that has not been started.
+    /// The state of an item that has not started.
     pub fn pending(item: u32) -> Self {
         Self {
             item,
@@ -128,7 +128,7 @@ impl ItemState {
         }
     }
 
-    /// The item moves. One that is said to run while it runs was interrupted, as with a step.
+    /// Applies a change. If a running item is reported as running again, its attempt was interrupted, as for a step.
     pub fn apply(&mut self, attempt: u32, update: &StepUpdate, at: Timestamp) {
         self.attempt = attempt;
         (self.next_retry_at, self.past.wait) = (None, None);
@@ -140,7 +140,7 @@ impl ItemState {
                 self.past.wait = Some((at, *delay));
                 self.past.retries += 1;
             }
-            // Items wait for no decision.
+            // Items don't wait for decisions.
             StepUpdate::Waiting { .. } => {}
             StepUpdate::Completed { output, duration, truncated, output_bytes, .. } => {
                 self.output = Some(output.clone());
@@ -175,10 +175,10 @@ impl ItemState {
         past.attempt_started_at = Some(at);
     }
 
-    /// Its row.
+    /// The item in the form in which it is stored.
     ///
     /// # Errors
-    /// If no JSON can be made of it.
+    /// If it can't be serialized.
     pub fn to_row(&self) -> serde_json::Result<Vec<u8>> {
         serde_json::to_vec(&Row { state: self, past: self.past })
     }
@@ -186,13 +186,13 @@ impl ItemState {
     /// Reads back what [`to_row`](Self::to_row) gave.
     ///
     /// # Errors
-    /// If `json` is no such row.
+    /// If `json` is not a stored item.
     pub fn from_row(json: &[u8]) -> serde_json::Result<Self> {
         let Row { state, past } = serde_json::from_slice::<Row<Self>>(json)?;
         Ok(Self { past, ..state })
     }
 
-    /// As a step of its own, which `step` is the whole of.
+    /// The item as a step of its own. `step` is the step that it belongs to.
     #[must_use]
     pub fn as_step(&self, step: &StepState) -> StepState {
         StepState {
@@ -211,13 +211,13 @@ impl ItemState {
         }
     }
 
-    /// As what it is known within its run: `id[3]`.
+    /// The id of the item within its run: `id[3]`.
     pub fn id(&self, step: &StepId) -> StepId {
         step.of_item(self.item)
     }
 }
 
-/// What a stream shows of an item's output and of its error, in bytes; of what is longer, the beginning.
+/// The most bytes of an item's output, and of its error, that a stream shows. Longer ones are cut.
 pub const ITEM_SHOWN_BYTES_MAX: usize = 1024;
 
 /// An item as shown in streams.

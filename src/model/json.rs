@@ -8,10 +8,10 @@ use std::fmt;
 
 use super::{Exact, Quoted};
 
-/// The most bytes of a key that a place shows as it is.
+/// The longest key that a path shows as it is, in bytes.
 const KEY_BYTES_MAX: usize = 128;
 
-/// Fewer digits than this fit into 64 bits, whatever they are.
+/// Every integer with fewer digits fits into 64 bits.
 const DIGITS_MIN: usize = 19;
 
 /// `text` without the byte order mark that some editors and servers put before it.
@@ -19,17 +19,17 @@ pub fn without_bom(text: &[u8]) -> &[u8] {
     text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
 }
 
-/// An integer that 64 bits do not hold, or a number that no double is near to.
+/// An integer that does not fit into 64 bits, or a number that has no double near it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LostNumber {
-    /// Where, as `steps[2].inputs.n`; empty where it is the whole text.
+    /// The place, such as `steps[2].inputs.n`. Empty if the number is the whole text.
     pub path: String,
-    /// As written.
+    /// The number as it was written.
     pub digits: String,
 }
 
 impl LostNumber {
-    /// What is wrong with it, without its place.
+    /// The problem, without the place.
     pub fn message(&self) -> String {
         let digits = shown(&self.digits);
         let why = match loss(&self.digits) {
@@ -51,14 +51,14 @@ impl fmt::Display for LostNumber {
     }
 }
 
-/// The first number of `text` that would be lost, where that is JSON. A parser that makes numbers of what it reads takes
-/// none that is beyond all doubles, and says not where it stands.
+/// The first number of `text` that would be lost, if `text` is JSON. A parser that converts numbers rejects one beyond
+/// all doubles, and does not say where it is.
 pub fn lost_number(text: &[u8]) -> Option<LostNumber> {
     let lost = lost_numbers(text, 1).pop()?;
     serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok().then_some(lost)
 }
 
-/// The first `max` numbers of `json` that would be lost. `json` is known to be JSON.
+/// The first `max` numbers of `json` that would be lost. `json` must be valid JSON.
 pub fn lost_numbers(json: &[u8], max: usize) -> Vec<LostNumber> {
     if !has_long_digits(json) && !has_long_exponent(json) {
         return Vec::new();
@@ -70,7 +70,7 @@ pub fn lost_numbers(json: &[u8], max: usize) -> Vec<LostNumber> {
     found
 }
 
-/// Adds those of `value`, which lies at `path`, until there are `max`.
+/// Adds the lost numbers of `value`, which is at `path`, until there are `max`.
 fn collect(value: &Exact<'_>, path: &mut String, max: usize, found: &mut Vec<LostNumber>) {
     let length = path.len();
     match value {
@@ -100,7 +100,7 @@ fn push_key(path: &mut String, key: &str) {
     }
 }
 
-/// Does it hold so many digits in a row? Looks at few of its bytes.
+/// Whether there are that many digits in a row. Looks at only a few of the bytes.
 fn has_long_digits(json: &[u8]) -> bool {
     let mut at = DIGITS_MIN - 1;
     while let Some(byte) = json.get(at) {
@@ -125,7 +125,7 @@ fn shown(digits: &str) -> String {
     }
 }
 
-/// Does it hold an exponent of three digits? Of those with two, and few digits before them, every number is near a double.
+/// Whether there is an exponent of three digits. With two, and few digits before them, every number is near a double.
 fn has_long_exponent(json: &[u8]) -> bool {
     memchr::memchr2_iter(b'e', b'E', json).any(|at| {
         let follows = &json[at + 1..];
@@ -137,15 +137,15 @@ fn has_long_exponent(json: &[u8]) -> bool {
 /// How a number is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Loss {
-    /// 64 bits do not hold the integer.
+    /// The integer does not fit into 64 bits.
     Rounded,
-    /// It is beyond all doubles.
+    /// The number is beyond all doubles.
     Infinite,
     /// It is not 0, and 0 is the nearest double.
     Zero,
 }
 
-/// How the number `scalar` is lost; not at all where it is no number.
+/// How the number `scalar` is lost. `None` if it is not lost or not a number.
 fn loss(scalar: &str) -> Option<Loss> {
     let digits = scalar.strip_prefix('-').unwrap_or(scalar);
     if !digits.bytes().next()?.is_ascii_digit() {

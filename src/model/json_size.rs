@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-/// Bytes that a value takes as JSON, which is not made for that. For what can be written as JSON, as all can whose keys are
-/// text.
+/// The size of a value as JSON in bytes, without creating the JSON. Works for values that can be written as JSON: their
+/// keys are text.
 pub fn json_bytes(value: &impl Serialize) -> u64 {
     let mut counted = Counted(0);
     // Neither the writer nor such a value can fail.
@@ -13,7 +13,7 @@ pub fn json_bytes(value: &impl Serialize) -> u64 {
     counted.0
 }
 
-/// A value as JSON; nothing where that takes more than so many bytes.
+/// A value as JSON. `None` if it takes more than `bytes_max` bytes.
 pub fn json_within(value: &impl Serialize, bytes_max: usize) -> Option<Vec<u8>> {
     let mut bounded = Bounded { bytes: Vec::new(), bytes_max };
     serde_json::to_writer(&mut bounded, value).ok().map(|()| bounded.bytes)

@@ -8,13 +8,13 @@ use super::ProjectId;
 /// The longest message type, in characters.
 pub const MESSAGE_TYPE_MAX: usize = 64;
 
-/// Is this a type that a message may have: 1 to 64 characters of `a-z 0-9 _ . -`?
+/// Whether this is a valid message type: 1 to 64 characters of `a-z 0-9 _ . -`.
 pub fn is_valid_type(text: &str) -> bool {
     (1..=MESSAGE_TYPE_MAX).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'.' | b'-'))
 }
 
-/// Is this a type that the server speaks in, so that a publisher needs the scope `admin` for it?
+/// Whether the server itself sends messages of this type, so that a publisher needs the scope `admin` for it.
 pub fn is_reserved_type(text: &str) -> bool {
     ["workflow_", "stream_", "connected"].iter().any(|prefix| text.starts_with(prefix))
 }
@@ -28,10 +28,10 @@ pub fn write_message(to: &mut Vec<u8>, kind: &str, project: &ProjectId, seq: u64
     to.push(b'}');
 }
 
-/// The same with a payload that is serialized here.
+/// Appends a message with a payload that is serialized here.
 ///
 /// # Errors
-/// If no JSON can be made of it; the beginning of a message stands in `to` then.
+/// If the payload can't be serialized; `to` then ends with the beginning of the message.
 pub fn write_message_of(
     to: &mut Vec<u8>,
     kind: &str,
@@ -66,8 +66,8 @@ fn write_head(to: &mut Vec<u8>, kind: &str, project: &ProjectId, seq: u64) {
     }
 }
 
-/// Appends `json` with U+0085, U+2028 and U+2029 as escapes: they are no line ends in an event stream, but some clients take
-/// them for such (`findings/line-separator-in-data-cuts-it.sh`). In valid JSON they stand inside strings alone.
+/// Appends `json` with U+0085, U+2028 and U+2029 escaped. They don't end lines in an event stream, but some clients
+/// believe so (`findings/line-separator-in-data-cuts-it.sh`). In valid JSON they occur only inside strings.
 pub fn push_on_one_line(to: &mut Vec<u8>, json: &[u8]) {
     let mut written = 0;
     for (at, length, escape) in line_ends(json) {
@@ -78,7 +78,7 @@ pub fn push_on_one_line(to: &mut Vec<u8>, json: &[u8]) {
     to.extend_from_slice(&json[written..]);
 }
 
-/// Where they stand, how long they are, and their escapes.
+/// The places of these characters, with their lengths and escapes.
 fn line_ends(json: &[u8]) -> impl Iterator<Item = (usize, usize, &'static [u8; 6])> + '_ {
     memchr2_iter(0xC2, 0xE2, json).filter_map(|at| match &json[at..] {
         [0xC2, 0x85, ..] => Some((at, 2, b"\\u0085")),
@@ -88,7 +88,7 @@ fn line_ends(json: &[u8]) -> impl Iterator<Item = (usize, usize, &'static [u8; 6
     })
 }
 
-/// `n` in decimal, written from the end of `buffer`. Several times as fast as `write!`.
+/// `n` in decimal, written to the end of `buffer`. Several times as fast as `write!`.
 pub fn decimal(mut n: u64, buffer: &mut [u8; 20]) -> &[u8] {
     let mut at = buffer.len();
     loop {

@@ -2,12 +2,12 @@
 
 use super::{RunEvent, RunEventKind, RunStatus, StepUpdate};
 
-/// Something that a run says and a webhook may tell.
+/// Something that a run reports and a webhook may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Notable {
     /// The run has completed.
     RunCompleted,
-    /// The run has failed, for whatever reason but that it was cancelled.
+    /// The run has failed, for any reason except that it was cancelled.
     RunFailed,
     /// The run was cancelled.
     RunCancelled,
@@ -16,13 +16,13 @@ pub enum Notable {
 }
 
 impl Notable {
-    /// Everything that there is.
+    /// All kinds.
     pub const ALL: [Self; 4] = [Self::RunCompleted, Self::RunFailed, Self::RunCancelled, Self::StepWaiting];
 
-    /// How runs end: what is told where an operator does not say what.
+    /// The ends of runs: the default of what a webhook sends.
     pub const ENDS: [Self; 3] = [Self::RunCompleted, Self::RunFailed, Self::RunCancelled];
 
-    /// What a message of a run tells, if it is one of these.
+    /// What a message of a run reports, if it is one of these.
     pub fn of(event: &RunEvent) -> Option<Self> {
         match &event.kind {
             RunEventKind::Completed(_) => Some(Self::RunCompleted),
@@ -38,7 +38,7 @@ impl Notable {
         }
     }
 
-    /// As an operator writes it.
+    /// The name in the configuration.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::RunCompleted => "run.completed",
@@ -48,7 +48,7 @@ impl Notable {
         }
     }
 
-    /// [`as_str`](Self::as_str), back.
+    /// Reads [`as_str`](Self::as_str) back.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|it| it.as_str() == text)
     }

@@ -6,47 +6,47 @@ use serde::{Deserialize, Serialize};
 
 use super::{Plan, Progress, StepId};
 
-/// The revision that a plan has when its run is taken on.
+/// The revision of a plan when its run is accepted.
 pub const FIRST_REVISION: u32 = 1;
 
-/// What a version that knew no other revision left unsaid.
+/// The default for messages of versions that knew no other revision.
 pub(super) fn first_revision() -> u32 {
     FIRST_REVISION
 }
 
-/// A change of a run's plan, checked, on its way to the run.
+/// A checked change of a run's plan, on its way to the run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanChange {
-    /// The revision that it changes.
+    /// The revision that it applies to.
     pub of_revision: u32,
     /// Steps that are new, in their order.
     pub added: Vec<StepId>,
-    /// Steps that are gone.
+    /// Steps that were removed.
     pub removed: Vec<StepId>,
     /// Steps that were replaced by others of the same id.
     pub changed: Vec<StepId>,
-    /// The plan and its inputs as they are then.
+    /// The new plan and its inputs.
     pub document: Arc<str>,
-    /// The plan that was read from it. It does not travel between nodes: there it is read again.
+    /// The plan read from that document. It is not sent to other nodes, which read the document again.
     #[serde(skip)]
     pub plan: Option<Arc<Plan>>,
 }
 
-/// `workflow_plan_changed`: the steps that had not started are others now.
+/// `workflow_plan_changed`: the steps that have not started were changed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanChanged {
-    /// Of the plan as it is now: one more than before.
+    /// The revision of the new plan: one more than before.
     pub revision: u32,
     /// Steps that are new, in the plan's order.
     pub added: Vec<StepId>,
-    /// Steps that are gone. They had not started, so no other message tells of them.
+    /// Steps that were removed. They had not started, so no other message reports them.
     pub removed: Vec<StepId>,
     /// Steps that were replaced by others of the same id.
     pub changed: Vec<StepId>,
-    /// The steps that were added and changed, in the plan's order.
+    /// The new and replaced steps, in the plan's order.
     pub steps: Vec<PlannedStep>,
-    /// Step ids, level by level, of the whole plan.
+    /// Step ids of the whole plan, level by level.
     pub levels: Vec<Vec<StepId>>,
     /// The number of steps.
     pub step_count: usize,
@@ -54,11 +54,11 @@ pub struct PlanChanged {
     pub total_levels: usize,
     /// Who changed it: the subject of a token, or `step:` and the id of the step whose tool did.
     pub by: Arc<str>,
-    /// Where the run is now, counted in the steps of the new plan.
+    /// The progress of the run, counted in steps of the new plan.
     pub progress: Progress,
 }
 
-/// A step as it is planned: what clients show of it before it has started.
+/// A planned step: what clients show of it before it starts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlannedStep {
     /// The step.
@@ -74,7 +74,7 @@ pub struct PlannedStep {
 }
 
 impl Plan {
-    /// The steps that `among` picks by their ids, as they are planned, in the plan's order.
+    /// The planned steps whose ids `among` selects, in the plan's order.
     pub fn planned_steps(&self, among: impl Fn(&StepId) -> bool) -> Vec<PlannedStep> {
         let steps = self.steps.iter().filter(|step| step.handler.is_none() && among(&step.id));
         let planned = steps.map(|step| PlannedStep {

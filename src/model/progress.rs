@@ -45,7 +45,7 @@ pub struct StepProgress {
 }
 
 impl StepProgress {
-    /// That `step` is there now, with `progress` of its run, and nothing besides.
+    /// Reports that `step` is in this state, with `progress` of its run and nothing else.
     pub fn of(step: &StepId, title: &Arc<str>, update: StepUpdate, progress: Progress) -> Self {
         Self {
             step_id: step.clone(),
@@ -141,7 +141,7 @@ pub enum StepUpdate {
 }
 
 impl StepUpdate {
-    /// The status that the step has.
+    /// The status of the step after this update.
     pub fn status(&self) -> StepStatus {
         match self {
             Self::Running { .. } => StepStatus::Running,
@@ -191,7 +191,7 @@ pub enum CauseKind {
 }
 
 impl CauseKind {
-    /// Itself, where it says that the whole run ends.
+    /// For causes that end the whole run: the cause itself.
     pub fn of_run(self) -> Option<Self> {
         match self {
             Self::Condition | Self::UpstreamFailed => None,
@@ -229,7 +229,7 @@ impl Progress {
         self.completed + self.failed + self.skipped + self.cancelled
     }
 
-    /// Counts a step that has changed to `status`, if that is an end.
+    /// Counts a step that has changed to `status`, if that is final.
     pub fn count(&mut self, status: StepStatus) {
         match status {
             StepStatus::Pending | StepStatus::Running | StepStatus::Retrying | StepStatus::Waiting => return,

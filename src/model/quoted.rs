@@ -5,7 +5,7 @@ use std::fmt;
 /// The longest piece of a document that a message quotes, in characters.
 const QUOTED_CHARS_MAX: usize = 60;
 
-/// Shows a piece of a document in quotes, on one line, cut where it is long.
+/// Shows a piece of a document in quotes and on one line, and cuts a long one.
 pub struct Quoted<'a>(
     /// The piece.
     pub &'a str,

@@ -6,17 +6,17 @@ use serde_json::Value;
 
 use super::{ItemState, OutputStream, Plan, ProjectId, RunEvent, RunId, StepId, Verdict};
 
-/// What an executor hands to the log.
+/// What an executor passes to the log.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record {
-    /// A message: numbered, kept, broadcast.
+    /// A message, which is numbered, stored and broadcast.
     Event {
-        /// Whose log it goes to.
+        /// The project whose log gets it.
         project: ProjectId,
         /// The message.
         event: RunEvent,
     },
-    /// A piece of a step's output, kept for whoever reads the whole of it.
+    /// A piece of a step's output, stored for readers of the complete output.
     Output {
         /// The run's project.
         project: ProjectId,
@@ -24,14 +24,14 @@ pub enum Record {
         run: RunId,
         /// The step.
         step: StepId,
-        /// The attempt that wrote it; a later attempt's first piece replaces what an earlier one left.
+        /// The attempt that wrote it. The first piece of a later attempt replaces those of an earlier one.
         attempt: u32,
         /// The stream that it was written to.
         stream: OutputStream,
-        /// The bytes, as they came.
+        /// The bytes, unchanged.
         bytes: Vec<u8>,
     },
-    /// The whole output of a step whose message holds only its beginning. Comes just before that message.
+    /// The complete output of a step whose message holds only its beginning. Comes right before that message.
     Whole {
         /// The run's project.
         project: ProjectId,
@@ -42,16 +42,17 @@ pub enum Record {
         /// The output.
         output: Arc<Value>,
     },
-    /// What the run says to a wish, after the message that came of it. Nothing is kept of it but that the wish was answered.
+    /// The run's answer to a steering request, after the message that the request caused. Only the fact that the
+    /// request was answered is stored.
     Verdict {
         /// The run's project.
         project: ProjectId,
         /// The run.
         run: RunId,
-        /// What it says.
+        /// The answer.
         verdict: Box<Verdict>,
     },
-    /// An item of a step has moved: what is kept of it takes the place of what was. It is no message.
+    /// An item of a step has changed. This replaces its stored state and is not a message.
     Item {
         /// The run's project.
         project: ProjectId,
@@ -59,26 +60,26 @@ pub enum Record {
         run: RunId,
         /// The step.
         step: StepId,
-        /// Where the item is. Boxed, for most records are messages.
+        /// The state of the item. Boxed, because most records are messages.
         state: Box<ItemState>,
     },
-    /// The run's plan has another revision: kept together with what is said of that, or not at all.
+    /// The run's plan has a new revision. It is stored together with the message about it, or not at all.
     Plan {
         /// The run's project.
         project: ProjectId,
         /// The run.
         run: RunId,
-        /// The plan as it is now.
+        /// The new plan.
         plan: Arc<Plan>,
-        /// The same as it is kept.
+        /// The new plan in the form in which it is stored.
         document: Arc<[u8]>,
-        /// What the run says of it, last of all that it has changed; nothing where the run has not begun.
+        /// The run's messages about it, the last of which reports the change. `None` if the run has not started.
         events: Vec<RunEvent>,
     },
 }
 
 impl Record {
-    /// The messages in it.
+    /// The number of messages in this record.
     pub fn events(&self) -> &[RunEvent] {
         match self {
             Self::Event { event, .. } => std::slice::from_ref(event),
@@ -87,7 +88,7 @@ impl Record {
         }
     }
 
-    /// Whose log it goes to.
+    /// The project whose log gets it.
     pub fn project(&self) -> &ProjectId {
         match self {
             Self::Event { project, .. }

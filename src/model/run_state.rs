@@ -21,17 +21,17 @@ use super::{
     Scheduling, StepId, StepProgress, StepStatus, StepUpdate, Timestamp, Told, Usage,
 };
 
-/// A level between its first message and its last.
+/// A level that has started and not completed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OpenLevel {
     /// Counted from 0.
     pub level: usize,
-    /// When it was started.
+    /// When the level started.
     pub started_at: Timestamp,
 }
 
-/// The state of a run, as its messages so far tell it.
+/// The state of a run according to its messages so far.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunState {
@@ -39,9 +39,9 @@ pub struct RunState {
     pub run_id: RunId,
     /// The plan's name.
     pub plan_name: Arc<str>,
-    /// Where the run is.
+    /// The status of the run.
     pub status: RunStatus,
-    /// Of the plan: one more with each change.
+    /// The plan's revision, which grows by one with each change.
     #[serde(default = "first_revision")]
     pub revision: u32,
     /// Step ids, level by level.
@@ -53,26 +53,26 @@ pub struct RunState {
     pub scheduling: Scheduling,
     /// Counts of steps.
     pub progress: Progress,
-    /// The levels that are open, in their order.
+    /// The open levels, in order.
     #[serde(default, skip_serializing_if = "is_empty")]
     pub open_levels: Arc<Vec<OpenLevel>>,
-    /// The level that was started last, if any was.
+    /// The level that started last, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_level: Option<usize>,
-    /// Is that level still open?
+    /// Whether that level is still open.
     pub level_open: bool,
     /// The step of another run that started it, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
     /// When the run was accepted.
     pub created_at: Timestamp,
-    /// When its first message was said.
+    /// The time of its first message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
-    /// When the level was started that was started last.
+    /// When the level that started last did so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level_started_at: Option<Timestamp>,
-    /// When its last message was said.
+    /// The time of its last message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
     /// The error.
@@ -81,22 +81,22 @@ pub struct RunState {
     /// The outcome of the run, while its handlers run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Box<RunOutcome>>,
-    /// When the first message of a handler was said. For the executor.
+    /// The time of the first message of a handler. For the executor.
     #[serde(skip)]
     pub handling_since: Option<Timestamp>,
-    /// Why the run ends early, once the message of a step has told it, until the last message does. For the executor.
+    /// Why the run ends early. Set by the message of a step that reports it, until the last message. For the executor.
     #[serde(skip)]
     pub ending: Option<CauseKind>,
-    /// The group of runs that it must not run beside.
+    /// The concurrency group of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency_group: Option<Arc<str>>,
     /// The run that this one retries, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<RunId>,
-    /// The steps of which it keeps the outputs of that run, in the plan's order.
+    /// The steps whose outputs were kept of that run, in the plan's order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reused_steps: Vec<StepId>,
-    /// What all attempts so far have used together: the sum of what their messages say.
+    /// The usage of all attempts so far, according to their messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Box<Usage>>,
     /// Step id to its index in `steps`.
@@ -142,8 +142,8 @@ impl RunState {
         state
     }
 
-    /// Reads back what serializing gave, in this version or one before. Steps are counted again, as versions before
-    /// counted them otherwise.
+    /// Reads a serialized state, of this version or an earlier one. Counts the steps again, because earlier versions
+    /// counted them differently.
     ///
     /// # Errors
     /// If `json` is no serialized state.
@@ -155,7 +155,7 @@ impl RunState {
         Ok(state)
     }
 
-    /// Versions that knew one open level did not list it.
+    /// Versions with a single open level did not list it.
     fn adopt_open_level(&mut self) {
         let newest = self.current_level.zip(self.level_started_at).filter(|_| self.level_open);
         if let Some((level, started_at)) = newest.filter(|_| self.open_levels.is_empty()) {
@@ -189,17 +189,17 @@ impl RunState {
         }
     }
 
-    /// Where the step of this id stands among the steps.
+    /// The index of the step with this id.
     pub fn position(&self, id: &StepId) -> Option<usize> {
         self.index.get(id).copied()
     }
 
-    /// The step of this id.
+    /// The step with this id.
     pub fn step(&self, id: &StepId) -> Option<&StepState> {
         self.index.get(id).map(|&at| &*self.steps[at])
     }
 
-    /// The run moves on by one message. A message about a step that the plan does not have changes nothing.
+    /// Applies a message. A message about a step that the plan does not have changes nothing.
     pub fn apply(&mut self, event: &RunEvent) {
         match &event.kind {
             RunEventKind::Started(started) => {
@@ -221,7 +221,7 @@ impl RunState {
         }
     }
 
-    /// How many steps it has that are no handlers.
+    /// The number of steps without handlers.
     pub fn step_count(&self) -> usize {
         self.steps.iter().filter(|step| step.handler.is_none()).count()
     }
@@ -232,7 +232,7 @@ impl RunState {
         failed.map(|step| step.id.clone()).collect()
     }
 
-    /// Is this level between its first message and its last?
+    /// Whether this level has started and not completed.
     pub fn is_open(&self, level: usize) -> bool {
         self.open_levels.binary_search_by_key(&level, |open| open.level).is_ok()
     }
@@ -282,7 +282,7 @@ impl RunState {
         (step.next_retry_at, step.retry_wait) = (None, None);
         (step.approval, step.waiting_since, step.decision) = (None, None, said.decision.clone());
         match &said.update {
-            // Its items move on; it has begun before, and each of them counts its own attempts.
+            // The step's items progress. It has started before, and each item counts its own attempts.
             StepUpdate::Running { .. } if said.items.is_some() && step.status == StepStatus::Running => {}
             StepUpdate::Running { .. } => step.start_attempt(at),
             StepUpdate::Retrying { error, delay, next_retry_at, .. } => {
@@ -350,7 +350,7 @@ mod tests {
     use super::*;
     use crate::model::Draft;
 
-    /// What a version before kept of a run that timed out: it counted cancelled steps as skipped.
+    /// The state that an earlier version stored for a run that timed out: it counted cancelled steps as skipped.
     const KEPT_BEFORE: [(&str, &str); 5] = [
         (
             "workflow_started",

@@ -2,17 +2,17 @@
 
 use std::fmt;
 
-/// Holds a secret. It has no `Display`, and its `Debug` is masked; only `expose` gives it away, to this crate.
+/// A secret. It has no `Display`, and its `Debug` is masked. Only `expose` returns it, within this crate.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes `text` as a secret.
+    /// Makes a secret of `text`.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The secret itself. Whoever calls this answers for where it goes.
+    /// Returns the secret. The caller is responsible for where it goes.
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }

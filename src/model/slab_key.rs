@@ -1,7 +1,7 @@
 //! Keys of slab entries. A slab reuses its slots, so a key also holds a generation.
 
-/// Names a tenant of a slab: its place, and which of the place's tenants is meant. Good for whoever may hold it longer
-/// than the tenant stays, as other threads do.
+/// Identifies an entry of a slab by its slot and generation. A key may be kept longer than its entry exists, as other
+/// threads do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SlabKey {
     index: u32,
@@ -9,17 +9,17 @@ pub struct SlabKey {
 }
 
 impl SlabKey {
-    /// The key of these parts.
+    /// Creates a key from its parts.
     pub fn new(index: u32, generation: u32) -> Self {
         Self { index, generation }
     }
 
-    /// The place.
+    /// The slot.
     pub fn index(self) -> usize {
         self.index as usize
     }
 
-    /// Which of its tenants.
+    /// The generation.
     pub fn generation(self) -> u32 {
         self.generation
     }

@@ -71,7 +71,7 @@ impl Choice {
     }
 }
 
-/// The verdict of a run about a wish. It goes to the log after the message that the wish caused, so that a positive
+/// The answer of a run to a request. It goes to the log after the message that the request caused, so that a positive
 /// answer means that this message is stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
@@ -93,16 +93,16 @@ pub enum SteeringError {
     UnknownStep,
     /// The step is not waiting for a decision.
     NotWaiting {
-        /// Its state.
+        /// The step's state.
         status: StepStatus,
     },
     /// The step was already decided.
     AlreadyDecided {
-        /// How.
+        /// The decision.
         choice: Choice,
         /// The subject that decided; none if the approval expired.
         by: Option<Arc<str>>,
-        /// When.
+        /// The time of the decision.
         at: Timestamp,
     },
     /// The plan's revision is not the one that the change applies to.

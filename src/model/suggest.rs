@@ -6,17 +6,17 @@ use strsim::levenshtein;
 
 use super::Quoted;
 
-/// The longest name that is compared, in bytes. Comparing takes time by the square of it.
+/// The longest name that is compared, in bytes. The time of a comparison grows with its square.
 const NAME_BYTES_MAX: usize = 60;
 
-/// How many known names are compared at most; where there are more, nothing is suggested. A plan may hold
+/// The most known names that are compared. If there are more, nothing is suggested. A plan may have
 /// [`ISSUES_MAX`](super::ISSUES_MAX) unknown names, and its check must stay fast.
 const KNOWN_MAX: usize = 256;
 
-/// How many edits a suggestion may be away: two swapped characters are two edits.
+/// The most edits between a name and its suggestion. Swapping two characters takes two edits.
 const EDITS_MAX: usize = 3;
 
-/// Shows `; did you mean "echo"?` where a known name is close to the unknown one, or else nothing.
+/// Shows `; did you mean "echo"?` if a known name is close to the unknown one, and nothing otherwise.
 pub struct DidYouMean<'a>(Option<&'a str>);
 
 impl<'a> DidYouMean<'a> {
@@ -32,7 +32,7 @@ impl fmt::Display for DidYouMean<'_> {
     }
 }
 
-/// The closest known name. At most half of it differs.
+/// The closest known name, if at most half of it differs.
 fn closest<'a>(name: &str, known: impl ExactSizeIterator<Item = &'a str>) -> Option<&'a str> {
     if name.len() > NAME_BYTES_MAX || known.len() > KNOWN_MAX {
         return None;

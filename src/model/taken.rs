@@ -5,20 +5,20 @@
 use std::fmt;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-/// Taken, for now: goes back when it is dropped, unless it was [kept](Self::keep).
+/// Something that is taken for now. It goes back when this is dropped, unless it was [kept](Self::keep).
 pub struct Taken<T> {
     what: Option<T>,
     back: Sender<T>,
 }
 
-/// Where things are taken, and come back to.
+/// Where things are taken from and go back to.
 pub struct Lender<T> {
     back: Sender<T>,
     returned: Receiver<T>,
 }
 
 impl<T> Taken<T> {
-    /// It stays taken.
+    /// Keeps what was taken.
     pub fn keep(mut self) -> T {
         self.what.take().expect("it is there until it is kept or dropped")
     }
@@ -39,7 +39,7 @@ impl<T> AsMut<T> for Taken<T> {
 impl<T> Drop for Taken<T> {
     fn drop(&mut self) {
         if let Some(what) = self.what.take() {
-            // Fails where the lender is gone, and with it all that was taken.
+            // Fails if the lender is gone, and then nothing is counted any more.
             let _ = self.back.send(what);
         }
     }
@@ -60,12 +60,12 @@ impl<T: PartialEq> PartialEq for Taken<T> {
 impl<T: Eq> Eq for Taken<T> {}
 
 impl<T> Lender<T> {
-    /// Hands out what the caller has taken.
+    /// Wraps what the caller has taken.
     pub fn lend(&self, what: T) -> Taken<T> {
         Taken { what: Some(what), back: self.back.clone() }
     }
 
-    /// What came back since this was asked last. Whoever counts asks before counting.
+    /// What was given back since the last call. A counter has to call this before it counts.
     pub fn returned(&self) -> Vec<T> {
         self.returned.try_iter().collect()
     }

@@ -32,7 +32,7 @@ impl Timestamp {
         Self(self.0.saturating_add(ms))
     }
 
-    /// Milliseconds from `earlier` to here; 0 where the clock was set back in between.
+    /// Milliseconds since `earlier`; 0 if the clock was set back in between.
     pub const fn millis_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
@@ -51,14 +51,14 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Each message of a run carries a time, or several: a formatter would be a tenth of what writing them costs.
+/// Every message of a run has at least one time. A formatter would take a tenth of the time of writing the message.
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(ascii(&rfc3339(*self)))
     }
 }
 
-/// `2023-11-14T22:13:20.042Z`. The form ends with the year 9999; a later moment shows as its last one.
+/// `2023-11-14T22:13:20.042Z`. The format ends with the year 9999; later moments are shown as its last one.
 fn rfc3339(at: Timestamp) -> [u8; 24] {
     const LAST_MS: u64 = 253_402_300_799_999;
     const DAY_MS: u64 = 86_400_000;
@@ -76,8 +76,8 @@ fn rfc3339(at: Timestamp) -> [u8; 24] {
     text
 }
 
-/// The year, month and day that come so many days after 1970-01-01. Counted in years that begin in March, so that a leap
-/// day is the last of its year, and from a year that begins a cycle of 400.
+/// The date so many days after 1970-01-01. Counts in years that begin in March, so that a leap day is the last of its
+/// year, and from a year that begins a cycle of 400.
 fn date(days: u64) -> (u64, u64, u64) {
     const CYCLE_DAYS: u64 = 146_097;
     let days = days + 719_468;
@@ -108,17 +108,17 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// What time it is, on both clocks.
+/// The current time, on both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Now {
-    /// Since the process started; never goes back. Deadlines and durations are counted on it.
+    /// Time since the process started; never goes back. Deadlines and durations use it.
     pub mono: Duration,
-    /// The wall clock, for what people and other machines read.
+    /// The wall clock, for times that people and other machines read.
     pub wall: Timestamp,
 }
 
 impl Now {
-    /// Both clocks `by` later. What a simulation steps with.
+    /// Both clocks moved forward by `by`, for simulations.
     #[must_use]
     pub fn plus(self, by: Duration) -> Self {
         let ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
@@ -129,15 +129,15 @@ impl Now {
 /// A delay as it was reported: when it started, by the wall clock, and its length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Told {
-    /// When it began.
+    /// When it started.
     pub at: Timestamp,
-    /// How long it is.
+    /// Its length.
     pub lasts: Duration,
 }
 
 impl Told {
-    /// What is left of it. How much has passed only the wall clock tells, which may have been set since: a wait that
-    /// seems not to have begun is whole, never longer.
+    /// The rest of the delay. Only the wall clock tells how much has passed, and it may have been set since: a delay
+    /// that seems not to have started is left in full, and never longer.
     fn left(self, now: Now) -> Duration {
         self.lasts.saturating_sub(Duration::from_millis(now.wall.millis_since(self.at)))
     }
@@ -151,12 +151,12 @@ impl Told {
 pub struct Deadline(Duration);
 
 impl Deadline {
-    /// Of what begins now.
+    /// The deadline of something that starts now.
     pub fn after(lasts: Duration, now: Now) -> Self {
         Self(now.mono.saturating_add(lasts))
     }
 
-    /// The deadline of something that began in an earlier process: at most `told.lasts` from now.
+    /// The deadline of something that started in an earlier process: at most `told.lasts` from now.
     pub fn restored(told: Told, now: Now) -> Self {
         Self::after(told.left(now), now)
     }
@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(at.to_string(), "2023-11-14T22:13:20.042Z");
         assert_eq!(serde_json::from_str::<Timestamp>("\"2023-11-14T22:13:20.042Z\"").expect("parses"), at);
         assert_eq!(Timestamp::from_millis(u64::MAX).to_string(), "9999-12-31T23:59:59.999Z");
-        // A prime step, so that all hours, days and months come by, of every year up to the last.
+        // The step is prime, so that all hours, days and months occur, in every year up to the last.
         for ms in (0..253_402_300_800_000).step_by(9_999_999_967) {
             let text = humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(ms)).to_string();
             assert_eq!(Timestamp::from_millis(ms).to_string(), text);

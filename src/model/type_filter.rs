@@ -2,17 +2,17 @@
 
 use super::message::{MESSAGE_TYPE_MAX, is_valid_type};
 
-/// What a type is held against, at most.
+/// The most patterns of a filter.
 const TYPE_PATTERNS_MAX: usize = 32;
 
-/// Types by name: those of one of the patterns, and of none of those that are left out. Without a pattern all are meant.
+/// Selects types that match one of the patterns and none of the excluded ones. Without a pattern, all types match.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TypeFilter {
     wanted: Vec<Pattern>,
     left_out: Vec<Pattern>,
 }
 
-/// A type, or what the types begin with.
+/// A type, or a prefix of types.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Pattern {
     text: String,
@@ -20,10 +20,11 @@ struct Pattern {
 }
 
 impl TypeFilter {
-    /// Reads patterns, each list of them with commas: `note`, `chat.*` for all that begin so, `!chat.typing` for all but those.
+    /// Reads lists of patterns separated by commas: `note`, `chat.*` for all that begin with `chat.`, `!chat.typing` to
+    /// exclude one.
     ///
     /// # Errors
-    /// One sentence about what is wrong.
+    /// The problem, in one sentence.
     pub fn parse<'t>(lists: impl Iterator<Item = &'t str>) -> Result<Self, String> {
         let mut filter = Self::default();
         for text in lists.flat_map(|list| list.split(',')) {
@@ -38,7 +39,7 @@ impl TypeFilter {
         Ok(filter)
     }
 
-    /// Is this message one of those, which is JSON as [`write_message`](super::write_message) writes it?
+    /// Whether the filter selects this message, which is JSON as [`write_message`](super::write_message) writes it.
     pub fn takes(&self, message: &[u8]) -> bool {
         if self.wanted.is_empty() && self.left_out.is_empty() {
             return true;
@@ -69,7 +70,7 @@ impl Pattern {
     }
 }
 
-/// A message's type, which stands first in it and has nothing escaped.
+/// The type of a message. It comes first in the message and contains no escapes.
 fn type_of(message: &[u8]) -> Option<&[u8]> {
     message.strip_prefix(b"{\"type\":\"")?.split(|&byte| byte == b'"').next()
 }

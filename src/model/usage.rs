@@ -115,8 +115,8 @@ impl fmt::Display for Grouped {
 
 /// An amount of money in billionths of a unit. The unit is that of the configured prices.
 ///
-/// On the wire it is a decimal number. Up to [`Cost::MAX`] a double holds each amount exactly enough to be read back as the
-/// same; beyond, the amount is that maximum.
+/// On the wire it is a decimal number. Up to [`Cost::MAX`], a double represents each amount exactly enough to read the
+/// same amount back. Larger amounts count as that maximum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Cost(u64);
 
@@ -127,10 +127,10 @@ impl Cost {
     /// Billionths in a unit.
     const UNIT: u64 = 1_000_000_000;
 
-    /// `units`, rounded to a billionth; nothing where that is no amount: negative, or no number.
+    /// `units`, rounded to a billionth. `None` if they are negative or not a number.
     pub fn of_units(units: f64) -> Option<Self> {
         let billionths = (units * Self::UNIT as f64).round();
-        // A cast keeps within the bounds of the type.
+        // The cast saturates at the bounds of the type.
         (billionths >= 0.0).then_some(Self(billionths as u64).min(Self::MAX))
     }
 
@@ -140,18 +140,18 @@ impl Cost {
         Self(self.0.saturating_add(other.0)).min(Self::MAX)
     }
 
-    /// As a number of units.
+    /// The amount in units.
     pub fn units(self) -> f64 {
         self.0 as f64 / Self::UNIT as f64
     }
 
-    /// What `tokens` cost where a million of them cost this; rounded to a billionth.
+    /// The cost of `tokens` if a million of them cost this, rounded to a billionth.
     fn of_tokens(self, tokens: u64) -> u128 {
         u128::from(self.0) * u128::from(tokens)
     }
 }
 
-/// As short as it is exact: `0.0125`, `3`.
+/// In the shortest exact form: `0.0125`, `3`.
 impl fmt::Display for Cost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (units, billionths) = (self.0 / Self::UNIT, self.0 % Self::UNIT);
@@ -188,7 +188,7 @@ pub struct Price {
 }
 
 impl Price {
-    /// What `usage` costs, rounded to a billionth.
+    /// The cost of `usage`, rounded to a billionth.
     pub fn of(&self, usage: &Usage) -> Cost {
         const MILLION: u128 = 1_000_000;
         let cached = usage.cached_tokens.unwrap_or(0).min(usage.input_tokens);

@@ -6,42 +6,42 @@
 
 use std::time::Duration;
 
-/// Bytes that are sent in a millisecond while others publish: 128 MB a second, a network of 1 Gbit/s, which takes a
-/// twentieth of a processor to send.
+/// The bytes per millisecond while others publish: 128 MB a second, as in a network of 1 Gbit/s. Sending them takes a
+/// twentieth of a processor.
 const BYTES_PER_MS: u64 = 128 * 1024;
 
-/// They are sent in bursts of this size, every 4 ms: switching between large and small responses costs more than the
-/// bytes.
+/// The size of a burst, of which there is one every 4 ms: switching between large and small responses costs more than
+/// the bytes.
 const BURST_BYTES: i64 = 512 * 1024;
 
-/// For so long after a publish it is taken that the next one is about to come.
+/// How long after a publish the next one is expected.
 const PUBLISHING_FOR: Duration = Duration::from_millis(3);
 
-/// The bytes that may be sent; see the top of this file.
+/// The bytes of bulk data that may be sent.
 #[derive(Debug, Default)]
 pub(super) struct Allowance {
     /// The bytes that may be sent while others publish; negative if a piece was larger than what was left.
     left: i64,
-    /// Nothing was left: a whole burst is earned before any is spent.
+    /// Whether nothing was left. Then a whole burst is earned before any of it is spent.
     is_spent: bool,
-    /// When that was so.
+    /// The time for which `left` holds.
     at: Duration,
-    /// When someone published last.
+    /// The time of the last publish.
     published_at: Option<Duration>,
 }
 
 impl Allowance {
-    /// Someone else published.
+    /// Notes that someone published.
     pub(super) fn note_publish(&mut self, now: Duration) {
         self.published_at = Some(now);
     }
 
-    /// Does anyone publish now?
+    /// Whether anyone is publishing.
     pub(super) fn is_bounded(&self, now: Duration) -> bool {
         self.published_at.is_some_and(|at| now < at + PUBLISHING_FOR)
     }
 
-    /// May more be sent now?
+    /// Whether more may be sent now.
     pub(super) fn has_any(&mut self, now: Duration) -> bool {
         if !self.is_bounded(now) {
             (self.left, self.is_spent, self.at) = (BURST_BYTES, false, now);
@@ -55,14 +55,14 @@ impl Allowance {
         !self.is_spent
     }
 
-    /// So much was sent.
+    /// Notes that so many bytes were sent.
     pub(super) fn spend(&mut self, bytes: usize, now: Duration) {
         if self.is_bounded(now) {
             self.left -= bytes as i64;
         }
     }
 
-    /// When more may be sent, where none might be when it was asked last.
+    /// When more may be sent, if the last call of `has_any` returned `false`.
     pub(super) fn next_at(&self) -> Option<Duration> {
         if !self.is_spent {
             return None;

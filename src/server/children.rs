@@ -14,10 +14,10 @@ use crate::executor::{AttemptError, ChildCall, ChildEnd, ChildWish, Context, Exe
 use crate::log::{Answer, Command, LogHandle, Query, Refusal, ReplyTo};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-/// The delay before a child is started again that the store does not accept now.
+/// The delay before a child is started again that the store could not accept.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 
-/// The thread; see the top of this file.
+/// The thread for child runs.
 pub(super) struct Children {
     pub(super) wishes: Receiver<ChildWish>,
     pub(super) log: LogHandle,
@@ -25,38 +25,38 @@ pub(super) struct Children {
     pub(super) nursery: Nursery,
 }
 
-/// Decides what to do about wishes for children, and keeps those to repeat. It has no thread and no clock.
+/// Decides what to do about requests for children, and keeps those to repeat. It has no thread and no clock.
 pub(super) struct Nursery {
     context: Arc<Context>,
     steps_max: usize,
     put_off: VecDeque<Box<ChildCall>>,
 }
 
-/// Whom a [`Nursery`] asks, and tells what became of a child.
+/// The log and the executor, as a [`Nursery`] uses them.
 pub(super) trait Elders {
-    /// Asks the log, and waits for the answer; none if it has ended.
+    /// Asks the log, and waits for the answer. `None` if the log has ended.
     fn ask(&mut self, command: impl FnOnce(ReplyTo) -> Command) -> Option<Answer>;
 
-    /// Tells the executor.
+    /// Tells the executor how a child has ended.
     fn tell(&mut self, child: &ChildCall, end: ChildEnd);
 }
 
-/// There is nobody to ask any more.
+/// The log has ended.
 #[derive(Debug)]
 pub(super) struct LogHasEnded;
 
-/// What became of a wish.
+/// The result of a request for a child.
 enum Fate {
     Begun,
     Failed(AttemptError),
-    /// It has to be wished again.
+    /// The request has to be repeated.
     PutOff,
 }
 
 impl Children {
-    /// Works until the executor or the log has ended.
+    /// Runs until the executor or the log has ended.
     pub(super) fn run(mut self) {
-        // Wishes that go on coming put it off no further.
+        // New requests don't delay the repetition.
         let mut ask_again_at = None;
         loop {
             let next = match ask_again_at {
@@ -94,12 +94,12 @@ impl Elders for (&LogHandle, &ExecutorHandle) {
 }
 
 impl Nursery {
-    /// A nursery without wishes.
+    /// Creates a nursery without requests.
     pub(super) fn new(context: Arc<Context>, steps_max: usize) -> Self {
         Self { context, steps_max, put_off: VecDeque::new() }
     }
 
-    /// Does what is wished.
+    /// Carries out a request.
     pub(super) fn hear(&mut self, wish: ChildWish, elders: &mut impl Elders) -> Result<(), LogHasEnded> {
         match wish {
             ChildWish::Begin(child) => self.begin(child, elders),
@@ -114,13 +114,13 @@ impl Nursery {
         }
     }
 
-    /// Does what had to be put off.
+    /// Repeats the requests that were put off.
     pub(super) fn ask_again(&mut self, elders: &mut impl Elders) -> Result<(), LogHasEnded> {
         let put_off = std::mem::take(&mut self.put_off);
         put_off.into_iter().try_for_each(|child| self.begin(child, elders))
     }
 
-    /// Is there a wish that has to be wished again?
+    /// Whether there are requests to repeat.
     pub(super) fn has_put_off(&self) -> bool {
         !self.put_off.is_empty()
     }
@@ -133,9 +133,9 @@ impl Nursery {
                 let query = Query::ChildResult { project: child.project.clone(), run: child.run.clone() };
                 match ask(elders, |reply| Command::Read { query, reply })? {
                     Answer::ChildResult(Some(result)) => elders.tell(&child, child_end(result)),
-                    // It goes on: the log tells its end.
+                    // The child is active: the log will report its end.
                     Answer::ChildResult(None) => {}
-                    // Whether it had ended is not known. Nobody tells it a second time.
+                    // Whether the child has ended is unknown, and its end is not reported a second time.
                     _ => self.put_off.push_back(child),
                 }
             }

@@ -43,29 +43,29 @@ use crate::schedules;
 use crate::stream::{CloseReason, ConnectionManager, Settings};
 use crate::webhooks::Board;
 
-/// Writes of broadcasts made before the other sockets are looked at again.
+/// The most writes of broadcasts before the other sockets are served again.
 const FLUSH_WRITES_MAX: usize = 128;
 
-/// Streams looked after in one turn's slice of the sweep.
+/// The most streams checked per turn in the regular sweep.
 const SWEEP_STREAMS_MAX: usize = 512;
 
-/// Where everyone's bytes are read to first.
+/// The size of the buffer that all sockets are read into.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
 /// The settings of the server.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
-    /// How streams are kept.
+    /// The settings of streams.
     pub streams: Settings,
-    /// How much of a request is taken.
+    /// The limits of a request.
     pub http: Limits,
-    /// How long a connection may take.
+    /// The timeouts of a connection.
     pub timeouts: Timeouts,
-    /// How much of everything.
+    /// All other limits.
     pub limits: ConnectionLimits,
 }
 
-/// A node of a cluster, as metrics show it.
+/// What metrics show of a node of a cluster.
 pub struct Node {
     /// Whether it is alive.
     pub vitals: Arc<Vitals>,
@@ -73,7 +73,7 @@ pub struct Node {
     pub counts: Arc<StoreCounts>,
 }
 
-/// See the top of this file.
+/// The server without the operating system.
 pub struct Server<S> {
     api: Api,
     admission: Admission,
@@ -82,31 +82,31 @@ pub struct Server<S> {
     streams: ConnectionManager<S>,
     replies: Replies,
     turns: Turns,
-    /// Requests that wait for keys.
+    /// Requests that wait for keys of an identity provider.
     key_wait: KeyWait,
     /// The published numbers of streams per project.
     watchers: Watchers,
-    /// What could not be read of what tools say they have used.
+    /// Usage reported by tools that could not be read, by tool.
     usage_faults: BTreeMap<Arc<str>, Arc<UsageFaults>>,
     /// The state of the webhooks.
     webhooks: Arc<Board>,
-    /// How often schedules have fired.
+    /// The outcomes of schedule firings.
     firings: Arc<schedules::Board>,
-    /// How this node is among others, where there may be others.
+    /// The node of a cluster, if this server is one.
     node: Option<Node>,
     /// Counts of TLS, if it is enabled.
     tls: Option<Arc<TlsCounts>>,
     scratch: Box<[u8]>,
     date: Date,
     is_drained: bool,
-    /// All streams were ended, for the server ends.
+    /// Whether all streams were ended because the server is stopping.
     are_streams_ended: bool,
-    /// Everything that is counted.
+    /// Counters.
     pub metrics: Metrics,
 }
 
 impl<S: Socket> Server<S> {
-    /// A server without connections. `seed` spreads reconnection times.
+    /// Creates a server without connections. `seed` spreads reconnection times.
     pub fn new(settings: ServerSettings, api: Api, seed: u64) -> Self {
         let ServerSettings { streams, http, timeouts, limits } = settings;
         let streams = ConnectionManager::new(streams, api.signer().clone(), seed);
@@ -133,32 +133,32 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// Publishes the numbers of streams per project here from now on.
+    /// Sets where to publish the numbers of streams per project.
     pub fn count_watchers(&mut self, watchers: Watchers) {
         self.watchers = watchers;
     }
 
-    /// From now on metrics tell of these tools what could not be read of their usage.
+    /// Sets the tools whose unreadable usage metrics show.
     pub fn show_usage_faults(&mut self, faults: &BTreeMap<Arc<str>, Arc<UsageFaults>>) {
         self.usage_faults.clone_from(faults);
     }
 
-    /// From now on it is this that is shown of webhooks.
+    /// Sets the webhooks that metrics show.
     pub fn show_webhooks(&mut self, webhooks: Arc<Board>) {
         self.webhooks = webhooks;
     }
 
-    /// From now on it is this that is shown of schedules.
+    /// Sets the schedules that metrics show.
     pub fn show_firings(&mut self, firings: Arc<schedules::Board>) {
         self.firings = firings;
     }
 
-    /// From now on it is this that is shown of this node among others.
+    /// Sets the node that metrics show.
     pub fn show_node(&mut self, node: Node) {
         self.node = Some(node);
     }
 
-    /// From now on it is this that is shown of TLS.
+    /// Sets the TLS counters that metrics show.
     pub fn show_tls(&mut self, counts: Arc<TlsCounts>) {
         self.tls = Some(counts);
     }
@@ -184,7 +184,7 @@ impl<S: Socket> Server<S> {
         Ok(token)
     }
 
-    /// A connection was closed for want of a descriptor.
+    /// Counts a connection that was closed because there was no descriptor.
     pub fn count_unheard(&mut self) {
         self.metrics.count_dropped(Limit::Descriptors);
     }
@@ -198,7 +198,7 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// The socket that a token names.
+    /// The socket that belongs to a token.
     pub fn socket(&mut self, token: PollToken) -> Option<&mut S> {
         match self.sockets.owner(token)? {
             Owner::Connection(index) => self.connections.socket(index as usize),
@@ -206,7 +206,7 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// A socket has something to read, or its other side has closed: then `is_closed`, and it is read to its end.
+    /// Reads from a socket that is readable. If the other side has closed (`is_closed`), reads to the end.
     pub fn readable(&mut self, token: PollToken, is_closed: bool, now: Now) {
         match self.sockets.owner(token) {
             Some(Owner::Connection(index)) => self.read_connection(index as usize, is_closed, now),
@@ -215,7 +215,7 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// A socket takes bytes again.
+    /// Continues to write to a socket that has room again.
     pub fn writable(&mut self, token: PollToken, now: Now) {
         match self.sockets.owner(token) {
             Some(Owner::Connection(index)) => self.connections.writable(index as usize, now),
@@ -224,7 +224,7 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// Another thread speaks.
+    /// Handles a message of another thread.
     pub fn receive(&mut self, inbox: Inbox, now: Now) {
         match inbox {
             Inbox::Log(deliveries) => deliveries.into_iter().for_each(|delivery| self.deliver(delivery, now)),
@@ -234,8 +234,8 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// The rest of a turn, once everything that came has been looked at: writes, deadlines, and the end of what has
-    /// ended. `true` where there is more to do at once.
+    /// Ends a turn, after all events of the turn: writes, checks deadlines, and removes what has ended. Returns `true`
+    /// if there is more to do at once.
     pub fn end_turn(&mut self, now: Now) -> bool {
         self.give_held_answers(now);
         self.ask_where_to_begin(now);
@@ -262,7 +262,7 @@ impl<S: Socket> Server<S> {
         has_more_writes || has_more_streams || has_more_to_begin || self.connections.is_busy(now)
     }
 
-    /// Takes out what has ended in this turn.
+    /// Removes connections and streams that have ended in this turn.
     fn reap(&mut self, now: Now) {
         for (_, token, _) in self.streams.reap(now) {
             self.sockets.remove(PollToken(token as usize));
@@ -271,7 +271,7 @@ impl<S: Socket> Server<S> {
         self.sockets.shrink();
     }
 
-    /// When there is something to do next though nothing comes.
+    /// When there is something to do next, even if no event comes.
     pub fn next_deadline(&self) -> Option<Duration> {
         let deadlines = [
             self.connections.next_deadline(),
@@ -282,13 +282,13 @@ impl<S: Socket> Server<S> {
         deadlines.into_iter().flatten().min()
     }
 
-    /// When the next of what is held back goes on, where anything is.
+    /// When to continue the next thing that is held back, if any.
     pub(super) fn next_release(&self) -> Option<Duration> {
         let replies = self.replies.next_deadline(self.streams.waits_for_pages());
         [self.connections.next_release(), replies].into_iter().flatten().min()
     }
 
-    /// Takes what the loop has to do.
+    /// Takes the commands for other threads.
     pub fn take_outbox(&mut self) -> Outbox {
         Outbox { keys: self.key_wait.take_wish(), ..self.replies.take_outbox() }
     }
@@ -301,19 +301,19 @@ impl<S: Socket> Server<S> {
         blocked
     }
 
-    /// A plan that the intake has no room for is refused.
+    /// Refuses a plan for which the intake has no room.
     pub fn refuse_plan(&mut self, to: SlabKey, now: Now) {
         let problem = Problem::too_many("too_many_plans", too_many_plans(), 1);
         self.metrics.count_problem(&problem);
         self.answer_waiting(to, Response::from(problem), now);
     }
 
-    /// Takes no new work from now on.
+    /// Refuses new work from now on.
     pub fn drain(&mut self) {
         self.admission.drain();
     }
 
-    /// Has all work stopped, so that the streams can be ended?
+    /// Whether all work has stopped, so that the streams can be ended.
     pub fn is_drained(&self) -> bool {
         self.is_drained
     }
@@ -323,7 +323,7 @@ impl<S: Socket> Server<S> {
         self.admission.set_log_full(is_full);
     }
 
-    /// Rounds of writes have ended; `clock` tells when.
+    /// Records rounds of writes that have ended. `clock` returns the time at which they have.
     pub fn record_fanouts(&mut self, clock: impl FnOnce() -> Now) {
         let rounds = self.streams.take_rounds_ended();
         if !rounds.is_empty() {
@@ -332,27 +332,27 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// Ends all streams, each with its own reconnection time; and from now on also streams that were requested before
-    /// and begin only now.
+    /// Ends all streams, each with its own reconnection time, and from now on also the streams that were requested
+    /// before and begin only now.
     pub fn end_streams(&mut self, now: Now) {
         self.are_streams_ended = true;
         self.streams.close_all(CloseReason::Shutdown, now);
     }
 
-    /// Reads no request more, and ends all streams so that they come back soon, to the process that takes over.
+    /// Reads no more requests, and ends all streams so that they soon reconnect to the process that takes over.
     pub fn leave_to_another(&mut self, now: Now) {
         self.connections.stop_reading();
         self.streams.expect_back_soon();
         self.end_streams(now);
     }
 
-    /// Takes the connections out that another process can go on with: their sockets, where they came in, and what was read
-    /// of them and not answered.
+    /// Takes the connections that another process can continue: their sockets, where they came in, and input that was
+    /// read but not answered.
     pub fn take_passable(&mut self) -> Vec<(S, Door, Vec<u8>)> {
         self.connections.take_passable()
     }
 
-    /// A connection was passed on by another process, which has read this of its next request.
+    /// Adds the input of a connection that another process has passed on.
     pub fn feed(&mut self, token: PollToken, input: &[u8], now: Now) {
         let Some(Owner::Connection(index)) = self.sockets.owner(token) else { return };
         self.connections.feed(index as usize, input, now);
@@ -361,7 +361,7 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// Are answers still owed, or on their way out?
+    /// Whether any response is outstanding or still being written.
     pub fn owes_answers(&self) -> bool {
         self.connections.owes_answers()
     }
@@ -387,12 +387,12 @@ impl<S: Socket> Server<S> {
 
 #[cfg(test)]
 impl<S: Socket> Server<S> {
-    /// The number of the newest message that was broadcast, where the project is watched.
+    /// The number of the newest broadcast message, if the project is watched.
     pub(super) fn newest_broadcast(&self, project: &ProjectId) -> Option<u64> {
         self.streams.newest(project)
     }
 
-    /// How many addresses and tokens are counted: none once everyone has left.
+    /// The number of counted addresses and tokens: 0 once everyone has left.
     pub(super) fn counted(&self) -> (usize, usize) {
         self.admission.counted()
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::model::Now;
 
-/// See the top of this file.
+/// The value of the header, and the second that it is for.
 pub(super) struct Date {
     secs: u64,
     text: String,
@@ -17,7 +17,7 @@ impl Default for Date {
 }
 
 impl Date {
-    /// As the header has it.
+    /// The value for the header.
     pub(super) fn at(&mut self, now: Now) -> &str {
         let secs = now.wall.as_secs();
         if self.secs != secs {

@@ -8,9 +8,9 @@ use crate::executor::{AttemptError, ChildEnd, ExecutorHandle, NewRun, ResumedRun
 use crate::log::{self, ChildResult, Delivery, Order, Outcome, ReplyTo};
 use crate::model::{ProjectId, RunId};
 
-/// Distributes the outputs of the log. The loop comes first, so that a caller with an answer finds that the loop knows,
-/// too. `ring` reports new webhook events, `ring_schedules` changed schedules, `wake_others` projects that have changed
-/// for other nodes; none of them waits.
+/// Distributes the output of the log. The loop comes first, so that when a caller has its answer, the loop knows it
+/// too. `ring` reports new webhook events, `ring_schedules` changed schedules, and `wake_others` projects that have
+/// changed for other nodes. None of them blocks.
 pub(super) fn distribute(
     executor: ExecutorHandle,
     inbox: InboxSender,
@@ -43,7 +43,7 @@ pub(super) fn distribute(
 }
 
 fn carry_out(order: Order, executor: &ExecutorHandle) {
-    // Another one in each process, as the state of a hash is, so that many servers don't retry in step.
+    // It differs in each process, like the state of a hash, so that many servers don't retry in step.
     let seed = |run: &RunId| RandomState::new().hash_one(run);
     match order {
         Order::Start { project, run, plan, created_at, whole_outputs, is_held } => {
@@ -70,7 +70,7 @@ fn carry_out(order: Order, executor: &ExecutorHandle) {
     }
 }
 
-/// The result of a child, for its parent.
+/// The result of a child run for its parent.
 pub(super) fn child_end(result: ChildResult) -> ChildEnd {
     ChildEnd { result: result.output.map_err(AttemptError::Passing), usage: result.usage }
 }

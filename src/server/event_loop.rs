@@ -26,63 +26,64 @@ use crate::executor::ExecutorHandle;
 use crate::log::{Command, LogHandle};
 use crate::model::Now;
 
-/// Events taken from the poll at a time.
+/// The most events per poll.
 const EVENTS_MAX: usize = 1024;
 
-/// Connections accepted before the other sockets get their turn.
+/// The most connections accepted before the other sockets are served.
 const ACCEPTS_MAX: usize = 256;
 
-/// Batches taken from the inbox before the sockets get their turn.
+/// The most batches taken from the inbox before the sockets are served.
 const INBOX_BATCHES_MAX: usize = 256;
 
-/// How long accepting rests after it failed for want of descriptors and even the spare one did not help.
+/// How long to pause accepting if there are no descriptors and even the spare one did not help.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-/// How often a lack of descriptors is logged while it lasts.
+/// How often to log a lack of descriptors while it lasts.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
-/// Tells the loop to end, and how far that has come.
+/// Tells the loop to stop, and how far that has come.
 pub(super) trait Control {
-    /// What should be done now?
+    /// What the loop should do now.
     fn wish(&self) -> Wish;
-    /// How long work may take to stop before the streams are ended all the same.
+    /// How long work may take to stop before the streams are ended anyway.
     fn drain_max(&self) -> Duration;
-    /// Is nothing for webhooks on its way any more?
+    /// Whether no webhook is being sent any more.
     fn are_webhooks_told(&self) -> bool;
-    /// What time it is.
+    /// The current time.
     fn now(&self) -> Now;
-    /// A turn of the loop has ended.
+    /// Notes that a turn has ended.
     fn note_turn(&self);
 }
 
-/// What the loop is asked to do.
+/// What the loop should do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// Go on.
+    /// Continue.
     Serve,
-    /// Take no new work, and end once what goes on is done.
+    /// Take no new work, and stop once active work is done.
     Drain,
-    /// Go on serving until what runs has ended or had its time; then end, and pass on the connections that can be.
+    /// Continue until active work has ended or used its time. Then stop, and pass on the connections that can be passed
+    /// on.
     HandOver,
-    /// End at once.
+    /// Stop at once.
     Stop,
 }
 
-/// How the loop has ended.
+/// The result of a loop.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// Nothing: it was told to end.
+    /// It was told to stop, and leaves nothing.
     Stopped,
     /// Connections for the process that takes over.
     HandedOver(Vec<PassedConnection>),
 }
 
-/// Whom the loop hands work to.
+/// The threads that the loop hands work to.
 pub(super) struct Hands {
     pub(super) log: LogHandle,
     pub(super) intake: Sender<Work>,
     pub(super) executor: ExecutorHandle,
-    /// Where tokens are checked with keys that are fetched.
+    /// The thread that fetches keys, if tokens are checked with such keys.
     pub(super) keys: Option<Asks>,
 }
 
@@ -101,31 +102,31 @@ impl Hands {
     }
 }
 
-/// How far the end has come.
+/// The progress of stopping.
 #[derive(Default)]
 struct Drain {
     began_at: Option<Duration>,
     ends_at: Option<Duration>,
 }
 
-/// For the last answers and the streams' last messages to leave.
+/// How long the last responses and messages may take to be written.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Why no connection was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unaccepted {
-    /// Nobody waits.
+    /// No connection is waiting.
     NoneWaits,
-    /// One was lost on the way in: the client left, or its network did. The next one is not worse for it.
+    /// The connection was lost before it was accepted, by the client or its network. The next one may be fine.
     Lost,
-    /// There is no descriptor for it. It still waits.
+    /// There is no descriptor for it. It is still waiting.
     Exhausted,
-    /// Something else, memory perhaps. It still waits.
+    /// Something else, perhaps memory. It is still waiting.
     Failed,
 }
 
 impl Unaccepted {
-    /// What accept(2) says of the error: Linux passes on what befell the new connection before it was accepted.
+    /// Classifies an error of accept(2). Linux also reports errors of the new connection that occurred before.
     fn of(error: &io::Error) -> Self {
         const OF_ONE: [Errno; 13] = [
             Errno::INTR,
@@ -151,7 +152,7 @@ impl Unaccepted {
     }
 }
 
-/// See the top of this file.
+/// The event loop.
 pub(super) struct EventLoop<C> {
     poll: Poll,
     listeners: Listeners,
@@ -160,12 +161,12 @@ pub(super) struct EventLoop<C> {
     inbox: InboxReceiver,
     hands: Hands,
     control: C,
-    /// Commands that the log had no room for in an earlier turn.
+    /// Commands that did not fit into the queue of the log in an earlier turn.
     unsent: Vec<Command>,
     /// A descriptor held in reserve, so that a connection can be accepted and closed when there is no other.
     spare: Option<std::fs::File>,
     accept_again_at: Option<Duration>,
-    /// When a lack of descriptors was logged last.
+    /// When a lack of descriptors was last logged.
     warned_at: Option<Duration>,
 }
 
@@ -183,7 +184,7 @@ impl<C: Control> EventLoop<C> {
         Self { poll, listeners, tls, server, inbox, hands, control, unsent, spare, accept_again_at, warned_at }
     }
 
-    /// Serves until told to end. Connections that another process has `passed` on are the first.
+    /// Serves until it is told to stop, beginning with the connections that another process has `passed` on.
     ///
     /// # Errors
     /// If polling fails.
@@ -229,7 +230,7 @@ impl<C: Control> EventLoop<C> {
         }
     }
 
-    /// Ends the streams once the work is done, and then gives what is on its way out a moment.
+    /// Ends the streams once the work is done, and then leaves a moment for output to be written.
     fn drain(&mut self, drain: &mut Drain, now: Now) -> bool {
         self.server.drain();
         let began_at = *drain.began_at.get_or_insert(now.mono);
@@ -242,8 +243,8 @@ impl<C: Control> EventLoop<C> {
         false
     }
 
-    /// Serves on until what runs has stopped. Then nobody is accepted and no request read any more: both wait in the kernel
-    /// for the process that takes over. What was read is answered, and the streams end.
+    /// Continues until active work has stopped. Then it accepts no connections and reads no requests, so both wait in
+    /// the kernel for the process that takes over. Requests that were read are answered, and the streams end.
     fn hand_over(&mut self, drain: &mut Drain, now: Now) -> bool {
         let began_at = *drain.began_at.get_or_insert(now.mono);
         let is_late = now.mono >= began_at + self.control.drain_max();
@@ -258,10 +259,10 @@ impl<C: Control> EventLoop<C> {
         true
     }
 
-    /// Takes the connections out that another process can go on with.
+    /// Takes the connections that another process can continue.
     fn pass_connections(&mut self) -> Vec<PassedConnection> {
         let passable = self.server.take_passable().into_iter();
-        // What TLS has agreed on stays here: its clients come back.
+        // TLS sessions can't be passed on. Their clients reconnect.
         let passed = passable.filter_map(|(socket, door, input)| {
             let socket = socket.into_plain()?;
             Some(PassedConnection::new(socket.into(), door, input))
@@ -269,7 +270,7 @@ impl<C: Control> EventLoop<C> {
         passed.collect()
     }
 
-    /// Takes in a connection that another process has passed on.
+    /// Adds a connection that another process has passed on.
     fn adopt(&mut self, connection: PassedConnection, now: Now) {
         let way = Way { door: connection.door(), is_tls: false };
         let Some((socket, peer, input)) = connection.into_parts() else { return };
@@ -281,7 +282,7 @@ impl<C: Control> EventLoop<C> {
     fn wait(&mut self, events: &mut Events, is_busy: bool) -> io::Result<()> {
         let now = self.control.now().mono;
         let timeout = if is_busy || !self.unsent.is_empty() {
-            // Commands for a full log are tried again soon; the rest of a broadcast at once.
+            // Commands for a full log are tried again soon, the rest of a broadcast at once.
             Some(if is_busy { Duration::ZERO } else { Duration::from_millis(1) })
         } else {
             let is_ending = matches!(self.control.wish(), Wish::Drain | Wish::HandOver);
@@ -333,13 +334,13 @@ impl<C: Control> EventLoop<C> {
                 },
             }
         }
-        // No further event tells of those that still wait.
+        // No further event reports those that still wait.
         self.accept_again_at = Some(now.mono);
     }
 
     fn take_in(&mut self, socket: TcpStream, peer: IpAddr, way: Way, now: Now) -> Option<PollToken> {
         let tls = self.tls.as_ref().filter(|_| way.is_tls);
-        // With TLS there may be something to write of which the server knows nothing.
+        // With TLS there may be output that the server does not know of.
         let interest = if way.is_tls { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
         let socket = ClientSocket::of(socket, tls)?;
         let token = self.server.accept(socket, canonical(peer), way.door, now).ok()?;
@@ -358,8 +359,8 @@ impl<C: Control> EventLoop<C> {
         }
     }
 
-    /// No descriptor is left: the spare one is closed for a moment, and with it the waiting connections are accepted
-    /// one after another, refused and closed. So none of them hangs, and the poll does not spin.
+    /// Handles a lack of descriptors: closes the spare one for a moment, and accepts, refuses and closes the waiting
+    /// connections one after another. So none of them hangs, and the poll does not spin.
     fn survive_exhaustion(&mut self, index: usize, error: &io::Error, now: Now) {
         self.warn_of_accept(error, now);
         let had_spare = self.spare.take().is_some();
@@ -376,7 +377,7 @@ impl<C: Control> EventLoop<C> {
         self.accept_again_at = Some(now.mono + ACCEPT_REST);
     }
 
-    /// Takes what other threads have said; `true` where there may be more.
+    /// Handles messages of other threads. Returns `true` if there may be more.
     fn drain_inbox(&mut self) -> bool {
         self.inbox.begin();
         for _ in 0..INBOX_BATCHES_MAX {
@@ -386,8 +387,8 @@ impl<C: Control> EventLoop<C> {
         true
     }
 
-    /// Polls sockets that were full for room from now on; one that has room already gets an event at once. A socket
-    /// that can't be polled is closed, because it would never be written to again. `true` if there was one.
+    /// Polls these sockets, which were full, also for room. One that has room already causes an event at once. A socket
+    /// that can't be polled is closed, because it would never be written to again. Returns `true` if there was one.
     fn watch_blocked(&mut self) -> bool {
         let mut has_lost = false;
         for token in self.server.take_blocked() {
@@ -428,7 +429,7 @@ impl<C: Control> EventLoop<C> {
     }
 }
 
-/// Says that there is no room, whatever was asked, and closes.
+/// Answers that there is no room, whatever the request is, and closes.
 fn refuse_unheard(mut socket: TcpStream) {
     // Reads what the client sent: otherwise the close would be a reset, which may overtake the response.
     let mut scratch = [0; 1024];

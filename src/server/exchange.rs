@@ -2,18 +2,18 @@
 
 use crate::http::{Coding, Method, Request, Version};
 
-/// A request to be answered: its connection, and how the answer is written.
+/// A request to be answered: its connection, and how to write the response.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    /// The connection that it came by.
+    /// The connection of the request.
     pub(super) index: usize,
-    /// How its answer is framed.
+    /// How the response is framed.
     pub(super) framing: Framing,
-    /// Additional headers of the answer.
+    /// Additional headers of the response.
     pub(super) headers: Vec<(&'static str, String)>,
 }
 
-/// The properties of a request that decide how its answer is written.
+/// The properties of a request that decide how its response is written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Framing {
     pub(super) version: Version,
@@ -22,7 +22,7 @@ pub(super) struct Framing {
 }
 
 impl Framing {
-    /// The framing for a request. The connection closes after the answer if this is the last request.
+    /// The framing for a request. The connection closes after the response if this is the last request.
     pub(super) fn of(request: &Request, is_last: bool) -> Self {
         Self {
             version: request.version,
@@ -31,7 +31,7 @@ impl Framing {
         }
     }
 
-    /// The framing for an invalid request: the connection closes after the answer.
+    /// The framing for an invalid request: the connection closes after the response.
     pub(super) const OF_NO_REQUEST: Self = Self { version: Version::Http11, keep_alive: false, head_only: false };
 
     /// How the content of a stream is framed.

@@ -102,11 +102,11 @@ impl Handle {
         }
     }
 
-    /// Decides what a step waits for, `{"decision": "approve" | "reject", "payload": ...}`, in the name of `by`; what the call
-    /// over HTTP would be answered. The decision is in the log when this returns.
+    /// Decides a waiting step, `{"decision": "approve" | "reject", "payload": ...}`, in the name of `by`. Returns what
+    /// the HTTP call would return. The decision is in the log when this returns.
     ///
     /// # Errors
-    /// As `POST .../decision`, or where the server has ended.
+    /// As `POST .../decision`, or if the server has stopped.
     pub fn decide(
         &self,
         (project, run, step): (ProjectId, RunId, StepId),

@@ -10,24 +10,24 @@ use crate::http::Response;
 use crate::log::Delivery;
 use crate::model::SlabKey;
 
-/// Batches that may wait for the loop. The log waits where there is no room, and so does everything behind it; the loop
-/// never waits for the log.
+/// The most batches that may wait for the loop. If there is no room, the log waits, and so does everything that waits
+/// for the log. The loop never waits for the log.
 const WAITING_MAX: usize = 4096;
 
-/// What other threads tell the loop.
+/// Messages of other threads to the loop.
 #[derive(Debug)]
 pub enum Inbox {
-    /// From the log.
+    /// Output of the log.
     Log(Vec<Delivery>),
-    /// From the intake: the answer to a plan that does not go further.
+    /// The answer of the intake to a plan that it does not pass on.
     Answer(SlabKey, Box<Response>),
-    /// News of an identity provider's keys.
+    /// A result of fetching an identity provider's keys.
     Keys(KeyNews),
-    /// The last run has stopped, and everything that runs said has come.
+    /// The last run has stopped, and all output of the runs has arrived.
     Drained,
 }
 
-/// Sends to the loop, and wakes it.
+/// Sends to the loop and wakes it.
 #[derive(Clone)]
 pub struct InboxSender {
     batches: Sender<Inbox>,
@@ -35,7 +35,7 @@ pub struct InboxSender {
     wake: Arc<dyn Fn() + Send + Sync>,
 }
 
-/// The loop's end.
+/// The receiving end, for the loop.
 pub struct InboxReceiver {
     batches: Receiver<Inbox>,
     is_woken: Arc<AtomicBool>,
@@ -50,14 +50,14 @@ pub fn inbox(wake: impl Fn() + Send + Sync + 'static) -> (InboxSender, InboxRece
 }
 
 impl InboxSender {
-    /// Sends, waiting for room. What is sent to a loop that has ended is dropped.
+    /// Sends, and waits for room. Messages to a loop that has ended are dropped.
     pub fn send(&self, batch: Inbox) {
         if self.batches.send(batch).is_ok() {
             self.wake();
         }
     }
 
-    /// Wakes the loop, if it was not woken since it last looked.
+    /// Wakes the loop, unless it was woken since it last looked.
     pub fn wake(&self) {
         if !self.is_woken.swap(true, Ordering::SeqCst) {
             (self.wake)();
@@ -76,7 +76,7 @@ impl InboxReceiver {
         self.batches.try_recv().ok()
     }
 
-    /// Batches that wait.
+    /// The number of waiting batches.
     pub fn waiting(&self) -> usize {
         self.batches.len()
     }

@@ -11,18 +11,19 @@ use crate::http::Response;
 use crate::log::{Command, LogHandle, PlanCommand, Query, ReplyTo};
 use crate::model::{RunId, SlabKey};
 
-/// Plans that may wait to be checked; one more is refused with 429. Each is a body of at most `limits.body_bytes`.
+/// The most plans that may wait to be checked. Further ones are refused with 429. Each is a body of at most
+/// `limits.body_bytes`.
 const WAITING_PLANS_MAX: usize = 256;
 
-/// Why a plan is refused that there is no room for.
+/// The error for a plan that does not fit.
 pub(super) fn too_many_plans() -> String {
     format!("too many plans are waiting to be validated (limit {WAITING_PLANS_MAX}, not configurable)")
 }
 
-/// Plans that are handed to the log together.
+/// The most plans that are passed to the log together.
 const BATCH_MAX: usize = 64;
 
-/// Random bits are read for this many ids at once, because the system call takes longer than making an id.
+/// How many ids' worth of random bits to read at once. The system call takes longer than making an id.
 pub(super) const IDS_AT_ONCE: usize = 32;
 
 /// A plan, and the request that waits for the answer.
@@ -41,7 +42,7 @@ pub(super) struct Intake {
 }
 
 impl Intake {
-    /// The way in, and what a thread is to do. It ends when its sender is gone.
+    /// The sender for plans, and the function that the thread runs. The thread ends when the sender is dropped.
     pub(super) fn into_work(self) -> (Sender<Work>, impl FnOnce() + Send) {
         let (sender, receiver) = bounded(WAITING_PLANS_MAX);
         (sender, move || self.run(&receiver))
@@ -58,7 +59,7 @@ impl Intake {
         }
     }
 
-    /// An id that no other run has. `left` are the bits that are left of those that were asked for.
+    /// An id that no other run has. `left` are the unused random bits.
     fn next_id(&self, left: &mut Vec<[u8; 16]>) -> RunId {
         if left.is_empty() {
             left.extend((self.random)().as_chunks().0);
@@ -66,7 +67,7 @@ impl Intake {
         RunId::from_random(left.pop().expect("filled just above"))
     }
 
-    /// The command for the log; none if the plan is answered here.
+    /// The command for the log. `None` if the plan is answered here.
     fn take(&self, Work { to, request }: Work, made_up: RunId) -> Option<Command> {
         let response = match prepare(request, &self.context, self.steps_max, made_up) {
             Ok(Prepared::Run(submission)) => {

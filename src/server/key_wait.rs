@@ -7,28 +7,28 @@ use std::time::Duration;
 
 use crate::model::SlabKey;
 
-/// How long after a wish for keys there may be another one.
+/// The shortest time between two requests for keys.
 const WISH_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long a request waits at most. A fetch ends earlier; this is for one that does not.
+/// How long a request may wait. A fetch should end earlier; this is for one that does not.
 const WAIT_MAX: Duration = Duration::from_secs(8);
 
 const _: () = assert!(WAIT_MAX.as_secs() > super::jwks::FETCH_TIMEOUT.as_secs());
 
-/// See the top of this file. Pure.
+/// The waiting requests, and the request for keys that they wait for. Pure.
 #[derive(Debug, Default)]
 pub(super) struct KeyWait {
-    /// The newest wish, counted from 1, and when it was made.
+    /// The newest request for keys, counted from 1, and when it was made.
     wish: Option<(u64, Duration)>,
-    /// It is neither answered nor timed out.
+    /// Whether it is neither answered nor timed out.
     is_open: bool,
-    /// It was not passed on yet.
+    /// Whether it was not passed on yet.
     is_new: bool,
     waiting: Vec<SlabKey>,
 }
 
 impl KeyWait {
-    /// May a request wait for keys? Where nobody waits and it is time, this makes a wish.
+    /// Whether a request may wait for keys. If none waits and it is time, this creates a request for keys.
     pub(super) fn admits(&mut self, now: Duration) -> bool {
         let is_time = self.wish.is_none_or(|(_, at)| now.saturating_sub(at) >= WISH_INTERVAL);
         if !self.is_open && is_time {
@@ -38,18 +38,18 @@ impl KeyWait {
         self.is_open
     }
 
-    /// A request waits that was admitted.
+    /// Adds a request that may wait.
     pub(super) fn add(&mut self, request: SlabKey) {
         self.waiting.push(request);
     }
 
-    /// Takes the wish that is to be passed on.
+    /// Takes the request for keys that is to be passed on.
     pub(super) fn take_wish(&mut self) -> Option<u64> {
         let is_new = std::mem::take(&mut self.is_new);
         self.wish.map(|(number, _)| number).filter(|_| is_new)
     }
 
-    /// A fetch for this wish has ended. Returns the requests that waited for it.
+    /// A fetch for this request for keys has ended. Returns the requests that waited for it.
     pub(super) fn answered(&mut self, wish: u64) -> Vec<SlabKey> {
         match self.wish {
             Some((number, _)) if self.is_open && wish >= number => self.close(),

@@ -16,26 +16,27 @@ use super::listener::{ListenKey, Listener, ListeningSocket, Origin};
 use crate::api::Door;
 use crate::config::{Config, ListenAddress, TlsConfig};
 
-/// The kernel's buffer for what a socket has not taken. Modest, so that a slow reader's backlog is ours to bound.
+/// The size of a socket's send buffer in the kernel. It is small, because the server itself limits what a slow reader
+/// may have outstanding.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
 
-/// How long a peer may leave what was sent unacknowledged before its connection counts as broken.
+/// How long a peer may leave data unacknowledged before its connection counts as broken.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A connection without traffic is probed after this long.
+/// How long a connection is idle before it is probed.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// A probe that was not answered is followed by the next one after this long, and by that the peer counts as gone: the
-/// user timeout has passed then.
+/// The time between two probes. If the first one is not answered by then, the peer counts as gone, because the user
+/// timeout has passed.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// How often a further free port is tried for where one is free at one of a name's addresses and taken at another.
+/// How often to try another free port, if a port is free at one address of a name and taken at another.
 const FREE_PORTS_MAX: usize = 16;
 
-/// The waker's token; listeners have those below it, sockets those from 0 on.
+/// The token of the waker. Listeners have the tokens right below it, and sockets have those from 0 on.
 pub(super) const WAKER: mio::Token = mio::Token(usize::MAX);
 
-/// A listener as the loop has it.
+/// A listening socket in the loop.
 #[derive(Debug)]
 pub(super) enum Acceptor {
     Tcp(TcpListener),
@@ -43,7 +44,7 @@ pub(super) enum Acceptor {
 }
 
 impl Acceptor {
-    /// The next connection, and where its client is: one that comes by a Unix socket is on this machine.
+    /// Returns the next connection and the address of its client. A client of a Unix socket is on this machine.
     ///
     /// # Errors
     /// As accept(2).
@@ -52,7 +53,8 @@ impl Acceptor {
             Self::Tcp(listener) => listener.accept().map(|(socket, peer)| (socket, peer.ip())),
             Self::Unix(listener) => {
                 let (socket, _) = listener.accept()?;
-                // The loop sends, receives, watches and shuts down: of that a stream socket's family changes nothing.
+                // The loop only sends, receives, polls and shuts down, for which the family of a stream socket makes no
+                // difference.
                 let socket = TcpStream::from_std(OwnedFd::from(socket).into());
                 Ok((socket, IpAddr::V4(Ipv4Addr::LOCALHOST)))
             }
@@ -67,11 +69,11 @@ impl Acceptor {
     }
 }
 
-/// Each listener with what it is for. As many as the names stand for: each has a token of its own, below the waker's.
+/// All listeners with their purposes. Each has a token of its own, below the waker's.
 #[derive(Debug)]
 pub(super) struct Listeners(Vec<(Acceptor, Way)>);
 
-/// What the connections of a listener are for, and how they speak.
+/// What the connections of a listener are for, and whether they use TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Way {
     pub(super) door: Door,
@@ -79,10 +81,10 @@ pub(super) struct Way {
 }
 
 impl Listeners {
-    /// The same sockets as `listeners`, for the loop, which speak as `config` says.
+    /// The same sockets as `listeners`, for the loop. `config` determines which use TLS.
     ///
     /// # Errors
-    /// If the process may have no descriptor more.
+    /// If the process may open no more descriptors.
     pub(super) fn of(listeners: &[Listener], config: &TlsConfig) -> io::Result<Self> {
         let acceptor = |listener: &Listener| -> io::Result<_> {
             let acceptor = match listener.socket() {
@@ -94,10 +96,10 @@ impl Listeners {
         Ok(Self(listeners.iter().map(acceptor).collect::<io::Result<_>>()?))
     }
 
-    /// Watches all of them.
+    /// Registers all of them with the poll.
     ///
     /// # Errors
-    /// If the poll takes one of them not.
+    /// If one of them can't be registered.
     pub(super) fn register(&mut self, registry: &Registry) -> io::Result<()> {
         for (index, (listener, _)) in self.0.iter_mut().enumerate() {
             registry.register(listener.source(), mio::Token(WAKER.0 - 1 - index), Interest::READABLE)?;
@@ -105,7 +107,7 @@ impl Listeners {
         Ok(())
     }
 
-    /// Which listener this is the token of, if of any.
+    /// The index of the listener with this token, if it is one.
     pub(super) fn index_of(&self, token: mio::Token) -> Option<usize> {
         WAKER.0.checked_sub(1)?.checked_sub(token.0).filter(|index| *index < self.0.len())
     }
@@ -118,23 +120,24 @@ impl Listeners {
         self.0.len()
     }
 
-    /// Accepts nobody any more: who comes from now on waits in the queue of the socket, which others hold too.
+    /// Stops accepting: new connections wait in the queue of the socket, which other processes hold too.
     pub(super) fn close(&mut self, registry: &Registry) {
         for (mut listener, _) in self.0.drain(..) {
-            // The poll would go on telling of it, as long as anyone holds the socket.
+            // Otherwise the poll would report it as long as any process holds the socket.
             let _ = registry.deregister(listener.source());
         }
     }
 }
 
-/// Is TLS spoken there? Where it has an address of its own, there alone; never over a Unix socket.
+/// Whether this listener uses TLS. If TLS has an address of its own, only that one does; a Unix socket never does.
 pub(super) fn speaks_tls(listener: &Listener, config: &TlsConfig) -> bool {
     let is_there = listener.key() == ListenKey::Tls || config.listen.is_none();
     config.cert.is_some() && is_there && listener.address().is_some()
 }
 
-/// The listeners for everything, behind them those that speak TLS at an address of its own, and those for metrics. Those
-/// that are `given` count; of those that a predecessor has bound, the ones that the configuration still names.
+/// Binds the listeners: first those for everything, then those with TLS at an address of its own, then those for
+/// metrics. A socket that is `given` replaces the configured address. One that a predecessor has bound is used if the
+/// configuration still names it.
 pub(super) fn bind_all(config: &Config, mut given: Vec<Listener>) -> Result<Vec<Listener>, StartError> {
     let places = [
         (ListenKey::Main, Some(&config.listen)),
@@ -160,7 +163,7 @@ fn at_key(wanted: Option<&ListenAddress>, key: ListenKey, held: Vec<Listener>) -
     Ok(bound.into_iter().map(configured).collect())
 }
 
-/// Are these what listening at `wanted` has come to? One of a name's addresses may be lacking.
+/// Whether these sockets are the result of listening at `wanted`. One of a name's addresses may be missing.
 fn stands_for(wanted: &ListenAddress, held: &[Listener]) -> bool {
     let Ok(resolved) = wanted.resolve() else { return false };
     let is_one = |address: SocketAddr| {
@@ -169,7 +172,7 @@ fn stands_for(wanted: &ListenAddress, held: &[Listener]) -> bool {
     held.iter().all(|listener| listener.address().is_some_and(is_one))
 }
 
-/// Makes a socket that someone else has bound like those that are bound here.
+/// Configures a socket that another process has bound like those that are bound here.
 fn adopt(listener: &Listener) -> io::Result<()> {
     match listener.socket() {
         ListeningSocket::Tcp(socket) => {
@@ -178,7 +181,7 @@ fn adopt(listener: &Listener) -> io::Result<()> {
         }
         ListeningSocket::Unix(socket) => {
             socket.set_nonblocking(true)?;
-            // It makes a connection better, and is not needed for it to work.
+            // This is an optimization.
             let _ = socket2::SockRef::from(socket).set_send_buffer_size(SEND_BUFFER_BYTES);
         }
     }
@@ -190,9 +193,9 @@ fn bind_name(listen: &ListenAddress) -> Result<Vec<TcpListener>, StartError> {
     bind_each(&resolved)
 }
 
-/// Listens at each of a name's addresses: whoever connects by the name may come by any, and to the same port.
+/// Listens at each address of a name, all with the same port: a client of the name may use any of them.
 fn bind_each(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
-    // A name may be written down twice with the same address.
+    // A name may have the same address twice.
     let is_first = |(at, address): &(usize, &SocketAddr)| !addresses[..*at].contains(address);
     let addresses: Vec<SocketAddr> = addresses.iter().enumerate().filter(is_first).map(|(_, it)| *it).collect();
     let takes_any_port = addresses.iter().any(|address| address.port() == 0);
@@ -207,7 +210,7 @@ fn bind_each(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
     }
 }
 
-/// An address that the machine lacks (IPv6 may be switched off) is passed over while there is another.
+/// Skips an address that the machine does not have (IPv6 may be disabled) if there is another.
 fn bind_to_one_port(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
     let (mut listeners, mut lacking, mut port) = (Vec::new(), None, None);
     for &address in addresses {
@@ -231,14 +234,14 @@ fn bind_to_one_port(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, (Socke
     }
 }
 
-/// Has this machine no such address, or not its kind?
+/// Whether this machine has no such address, or no address of its kind.
 fn is_lacking(error: &io::Error) -> bool {
     let kinds = [Errno::ADDRNOTAVAIL, Errno::AFNOSUPPORT];
     Errno::from_io_error(error).is_some_and(|errno| kinds.contains(&errno))
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    /// Connections that may wait to be accepted: a reconnect of ten thousand watchers must fit.
+    /// The most connections that may wait to be accepted: a reconnect of ten thousand watchers must fit.
     const WAITING_MAX: i32 = 16 * 1024;
     let domain = socket2::Domain::for_address(address);
     let socket = Socket::new(domain, socket2::Type::STREAM, None)?;
@@ -254,9 +257,9 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into()))
 }
 
-/// Sets what the connections of a listener are to be like: they inherit it, which saves five system calls for each.
+/// Sets the options that the connections of a listener inherit, which saves five system calls for each.
 fn prepare(listener: &Socket) {
-    // Each of these makes a connection better, and none is needed for it to work.
+    // Each of these is an optimization.
     let _ = listener.set_tcp_nodelay(true);
     let _ = listener.set_send_buffer_size(SEND_BUFFER_BYTES);
     let _ = listener.set_tcp_user_timeout(Some(USER_TIMEOUT));
@@ -286,7 +289,7 @@ mod tests {
 
     #[test]
     fn an_address_that_this_machine_lacks_is_passed_over_while_there_is_another() {
-        // Of a range that is nobody's (RFC 5737).
+        // An address from a range for documentation (RFC 5737).
         let bound_at = |texts: &[&str]| bound(texts).map(|bound| bound.len());
         assert_eq!(bound_at(&["192.0.2.1:0", "127.0.0.1:0"]), Ok(1));
         assert_eq!(bound_at(&["127.0.0.1:0", "192.0.2.1:0"]), Ok(1));
@@ -296,7 +299,7 @@ mod tests {
 
     #[test]
     fn an_address_in_use_is_an_error_though_others_are_free() {
-        // Of addresses that no other test takes a free port of.
+        // Addresses of which no other test takes a free port.
         let taken = std::net::TcpListener::bind("127.77.0.2:0").expect("a listener");
         let port = taken.local_addr().expect("bound").port();
         let refused = bound(&[&format!("127.77.0.1:{port}"), &format!("127.77.0.2:{port}")]).expect_err("in use");
@@ -330,7 +333,7 @@ mod tests {
         let listeners = bind_all(&config, vec![given(), given().for_metrics()]).expect("listeners");
         let doors: Vec<_> = listeners.iter().map(Listener::door).collect();
         assert_eq!(doors, [Door::Main, Door::Metrics]);
-        // They wait for nobody, as the loop needs it.
+        // They don't block, as the loop requires.
         let error = Listeners::of(&listeners, &TlsConfig::default()).expect("listeners").0[0]
             .0
             .accept()
@@ -381,7 +384,7 @@ mod tests {
         assert_eq!(reference.tcp_keepalive_time().expect("an option"), KEEPALIVE);
         assert_eq!(reference.tcp_keepalive_interval().expect("an option"), KEEPALIVE_INTERVAL);
         assert_eq!(reference.tcp_user_timeout().expect("an option"), Some(USER_TIMEOUT));
-        // Linux gives twice what was asked for, for its own needs.
+        // Linux returns twice the requested size, for its own needs.
         assert_eq!(reference.send_buffer_size().expect("an option"), 2 * SEND_BUFFER_BYTES);
     }
 }

@@ -40,9 +40,9 @@ pub(super) enum ListeningSocket {
 /// Who has bound a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// This program or its predecessor, as the configuration said.
+    /// This program or its predecessor, according to the configuration.
     Configured,
-    /// Someone else: it counts whatever the configuration says.
+    /// Someone else. The socket is used whatever the configuration says.
     Given,
 }
 
@@ -59,19 +59,19 @@ impl From<UnixListener> for Listener {
 }
 
 impl Listener {
-    /// For metrics and health checks alone, in place of `metrics.listen`.
+    /// Makes it a listener only for metrics and health checks, in place of `metrics.listen`.
     #[must_use]
     pub fn for_metrics(self) -> Self {
         Self { key: ListenKey::Metrics, ..self }
     }
 
-    /// With TLS, in place of `tls.listen`.
+    /// Makes it a listener for TLS, in place of `tls.listen`.
     #[must_use]
     pub fn for_tls(self) -> Self {
         Self { key: ListenKey::Tls, ..self }
     }
 
-    /// Its address, where it is a TCP socket.
+    /// Its address, if it is a TCP socket.
     pub fn address(&self) -> Option<SocketAddr> {
         match &self.socket {
             ListeningSocket::Tcp(socket) => socket.local_addr().ok(),
@@ -79,10 +79,10 @@ impl Listener {
         }
     }
 
-    /// The same socket once more.
+    /// Another descriptor of the same socket.
     ///
     /// # Errors
-    /// If the process may have no descriptor more.
+    /// If the process may open no more descriptors.
     pub fn try_clone(&self) -> io::Result<Self> {
         let socket = match &self.socket {
             ListeningSocket::Tcp(socket) => ListeningSocket::Tcp(socket.try_clone()?),
@@ -91,10 +91,10 @@ impl Listener {
         Ok(Self { socket, ..*self })
     }
 
-    /// The listener behind a descriptor that another process has sent.
+    /// Makes a listener of a descriptor that another process has sent.
     ///
     /// # Errors
-    /// If it is neither a TCP nor a Unix socket, or does not listen.
+    /// If it is not a TCP or Unix socket, or does not listen.
     pub(crate) fn received(socket: OwnedFd, key: ListenKey, origin: Origin) -> io::Result<Self> {
         if !socket_acceptconn(&socket)? {
             return Err(io::Error::other("the socket is not listening"));
@@ -112,7 +112,7 @@ impl Listener {
         Ok(Self { socket, key, origin })
     }
 
-    /// One that was bound as the configuration says.
+    /// A listener that was bound according to the configuration.
     pub(super) fn configured(socket: TcpListener, key: ListenKey) -> Self {
         Self { socket: ListeningSocket::Tcp(socket), key, origin: Origin::Configured }
     }

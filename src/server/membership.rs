@@ -19,8 +19,8 @@ use crate::executor::ExecutorHandle;
 use crate::log::{Command, LogHandle, Standing, Standings, StoreCounts, Tail, WaitingWishes, WishId};
 use crate::model::ProjectId;
 
-/// A node that has joined the others, and so far does nothing but to stay alive: to read all that it goes on with may take
-/// longer than they would wait for it. Where nothing comes of it, it says nothing more.
+/// A node that has joined the cluster and only stays alive so far, because reading everything that it continues may
+/// take longer than the other nodes would wait. If the start fails, it stops reporting that it is alive.
 pub(super) struct Joined {
     pub(super) vitals: Arc<Vitals>,
     pub(super) counts: Arc<StoreCounts>,
@@ -35,7 +35,7 @@ pub(super) struct Joined {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// What makes this server a node.
+/// The membership of this server in a cluster.
 pub(super) struct Membership {
     lease: LeaseHandle,
     tail: TailHandle,
@@ -43,7 +43,7 @@ pub(super) struct Membership {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// The log and the executor, as the threads here have them.
+/// The log and the executor.
 pub(super) struct OwnHands {
     pub(super) log: LogHandle,
     pub(super) executor: ExecutorHandle,
@@ -52,11 +52,11 @@ pub(super) struct OwnHands {
 }
 
 impl Joined {
-    /// The membership of a node that began to join at `at`, on the monotonic clock. `rung` tells what other nodes are
-    /// to be woken for.
+    /// Creates the membership of a node that began to join at `at`, on the monotonic clock. `rung` tells what to wake
+    /// other nodes for.
     ///
     /// # Errors
-    /// If the system grants no threads.
+    /// If the system can't start threads.
     pub(super) fn start(
         shared: Shared,
         config: &ClusterConfig,
@@ -75,16 +75,16 @@ impl Joined {
         Ok(Self { vitals, counts, pace, hands, pulse, bell, lease, fence, tail, threads })
     }
 
-    /// Is the node fenced? Then the runs that it has found may belong to other nodes.
+    /// Whether the node is fenced. Then the runs that it has found may belong to other nodes.
     pub(super) fn is_fenced(&self) -> bool {
         self.hands.is_fenced()
     }
 
-    /// The log and the executor are there, and have what was left for them: from now on it takes over what others leave, and
-    /// follows what they write.
+    /// Starts to take over what other nodes leave, and to follow what they write, now that the log and the executor are
+    /// running.
     ///
     /// # Errors
-    /// If the system grants no thread.
+    /// If the system can't start a thread.
     pub(super) fn begin(self, own: OwnHands) -> Result<Membership, StartError> {
         let Self { pace, hands, pulse, bell, lease, fence, tail, mut threads, vitals, .. } = self;
         hands.begin(Arc::new(own));
@@ -96,7 +96,7 @@ impl Joined {
     }
 }
 
-/// How often a node does what it does by itself.
+/// The interval of a node's regular work.
 fn pace(config: &ClusterConfig) -> Pace {
     match config.wake {
         Wake::Notify => Pace::notified(config.node_ttl),
@@ -105,7 +105,8 @@ fn pace(config: &ClusterConfig) -> Pace {
 }
 
 impl Membership {
-    /// Leaves the others. Where nothing runs here any more they go on with what is left of this node's runs at once.
+    /// Leaves the cluster. If no run is active here any more, other nodes continue what is left of this node's runs at
+    /// once.
     pub(super) fn end(self, is_drained: bool) {
         self.tail.close();
         self.lease.close(is_drained);
@@ -117,10 +118,10 @@ impl Membership {
 }
 
 impl Hands for OwnHands {
-    /// The executor is told first: nothing may run here any more, whatever the log waits for.
+    /// Tells the executor first: nothing may run here any more, whatever the log waits for.
     fn fence(&self) {
         self.executor.let_go();
-        // Fails where the log has ended, and then nothing runs.
+        // Fails if the log has ended, and then nothing runs.
         let _ = self.log.send(vec![Command::Fence]);
     }
 

@@ -9,7 +9,7 @@ use rustix::net::sockopt::socket_domain;
 
 use crate::api::Door;
 
-/// A connection of which every request that was taken is answered.
+/// A connection all of whose requests have been answered.
 #[derive(Debug)]
 pub(crate) struct PassedConnection {
     socket: OwnedFd,
@@ -18,7 +18,7 @@ pub(crate) struct PassedConnection {
 }
 
 impl PassedConnection {
-    /// One that came in by `door`, of whose next request `input` has been read.
+    /// Creates one that came in by `door`. `input` was read of its next request.
     pub(crate) fn new(socket: OwnedFd, door: Door, input: Vec<u8>) -> Self {
         Self { socket, door, input }
     }
@@ -27,22 +27,22 @@ impl PassedConnection {
         self.door
     }
 
-    /// What was read of it and not answered.
+    /// The input that was read and not answered.
     pub(crate) fn input(&self) -> &[u8] {
         &self.input
     }
 
-    /// More of what was read of it.
+    /// Adds input that was read.
     pub(crate) fn extend(&mut self, input: &[u8]) {
         self.input.extend_from_slice(input);
     }
 
-    /// The socket, where its client is, and what was read of it. None if that client is gone.
+    /// The socket, the address of its client, and the input that was read. `None` if the client is gone.
     pub(super) fn into_parts(self) -> Option<(TcpStream, IpAddr, Vec<u8>)> {
         let is_unix = socket_domain(&self.socket).is_ok_and(|domain| domain == AddressFamily::UNIX);
         let socket = TcpStream::from_std(self.socket.into());
         let peer = match is_unix {
-            // It has no such address, and is on this machine.
+            // A client of a Unix socket has no IP address, and is on this machine.
             true => IpAddr::V4(Ipv4Addr::LOCALHOST),
             false => socket.peer_addr().ok()?.ip(),
         };

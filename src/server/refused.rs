@@ -75,7 +75,7 @@ const WORDS: [&str; 22] = [
 ];
 
 impl Limit {
-    /// The limit at which a problem of this code arises, where it is one.
+    /// The limit that causes problems with this code, if it is one.
     pub fn of_code(code: &str) -> Option<Self> {
         Some(match code {
             "head_too_large" => Self::HeaderBytes,
@@ -94,22 +94,22 @@ impl Limit {
     }
 }
 
-/// How often each limit refused something.
+/// The number of refusals by each limit.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Refused([u64; WORDS.len()]);
 
 impl Refused {
-    /// Once more.
+    /// Counts a refusal.
     pub fn count(&mut self, limit: Limit) {
         self.0[limit as usize] += 1;
     }
 
-    /// So often in all.
+    /// Sets the total.
     pub fn set(&mut self, limit: Limit, n: u64) {
         self.0[limit as usize] = n;
     }
 
-    /// By the limits' words.
+    /// The numbers by the names of the limits.
     pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
         WORDS.into_iter().zip(self.0)
     }

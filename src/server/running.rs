@@ -21,7 +21,7 @@ use crate::model::Now;
 use crate::schedules::SchedulerHandle;
 use crate::webhooks::CourierHandle;
 
-/// Where a server listens, and how it speaks there.
+/// The address of a listener, and whether it uses TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Address {
     pub(super) socket: SocketAddr,
@@ -32,7 +32,7 @@ pub(super) struct Address {
 pub struct RunningServer {
     pub(super) addresses: Vec<Address>,
     pub(super) tls: Option<Tls>,
-    /// The loop has the same sockets; these keep connections waiting for whoever takes over.
+    /// The loop has the same sockets. These keep connections waiting for the process that takes over.
     pub(super) listeners: Arc<Vec<Listener>>,
     pub(super) handle: Handle,
     pub(super) stopper: Stopper,
@@ -57,23 +57,23 @@ pub struct Stopper {
 }
 
 impl RunningServer {
-    /// Where it listens: where it speaks TLS at an address of its own, that is the last.
+    /// The addresses of the server. If TLS has an address of its own, it comes last.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.addresses.iter().map(|address| address.socket).collect()
     }
 
-    /// The same as urls: `http://127.0.0.1:8080`.
+    /// The same addresses as urls: `http://127.0.0.1:8080`.
     pub fn urls(&self) -> Vec<String> {
         let scheme = |address: &Address| if address.is_tls { "https" } else { "http" };
         self.addresses.iter().map(|address| format!("{}://{}", scheme(address), address.socket)).collect()
     }
 
-    /// To have it read certificate and key anew, where it speaks TLS.
+    /// A handle to reload the certificate and key, if the server uses TLS.
     pub fn tls(&self) -> Option<Tls> {
         self.tls.clone()
     }
 
-    /// The sockets that it listens on, for as long as it does.
+    /// The listening sockets, as long as the server listens.
     pub fn listeners(&self) -> Weak<Vec<Listener>> {
         Arc::downgrade(&self.listeners)
     }
@@ -110,8 +110,8 @@ impl RunningServer {
         self.release().map(drop)
     }
 
-    /// Waits until it has ended and its store is closed. What it leaves to another process, where it was to
-    /// [hand over](Stopper::hand_over) and nothing came between.
+    /// Waits until the server has ended and its store is closed. Returns what it leaves to another process, if it was
+    /// told to [hand over](Stopper::hand_over) and not to stop meanwhile.
     ///
     /// # Errors
     /// As [`wait`](Self::wait).
@@ -125,7 +125,7 @@ impl RunningServer {
         drop(self.listeners);
         if let Some((handle, thread)) = self.courier {
             handle.close();
-            // While the log is there to be told what became of what was sent.
+            // The log must still be running to store the results of what was sent.
             if result.is_ok() {
                 drop(thread.join());
             }
@@ -143,13 +143,14 @@ impl RunningServer {
 }
 
 impl Stopper {
-    /// Takes no new work, gives active steps their grace, ends the streams, and stops. A second time: stops at once.
+    /// Takes no new work, gives active steps their grace period, ends the streams, and stops. The second call stops at
+    /// once.
     pub fn stop(&self) {
         let became = |from: Wish, to: Wish| {
             self.wish.compare_exchange(from as u8, to as u8, Ordering::SeqCst, Ordering::SeqCst).is_ok()
         };
         if became(Wish::HandOver, Wish::Drain) {
-            // The executor is stopping already, and a second time would be at once.
+            // The executor is stopping already, and a second call would stop it at once.
             return self.end_rest();
         }
         if !became(Wish::Serve, Wish::Drain) {
@@ -165,8 +166,8 @@ impl Stopper {
         self.inbox.wake();
     }
 
-    /// Gives active steps their grace while everything else goes on, then ends the streams and stops, so that another
-    /// process may take over. Does nothing where it is ending already.
+    /// Gives active steps their grace period while everything else continues. Then ends the streams and stops, so that
+    /// another process can take over. Does nothing if the server is already stopping.
     pub(crate) fn hand_over(&self) {
         let (from, to) = (Wish::Serve as u8, Wish::HandOver as u8);
         if self.wish.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
@@ -176,12 +177,12 @@ impl Stopper {
         }
     }
 
-    /// Was it told to [stop](Self::stop)?
+    /// Whether it was told to [stop](Self::stop).
     pub(crate) fn is_told_to_stop(&self) -> bool {
         matches!(self.wish(), Wish::Drain | Wish::Stop)
     }
 
-    /// Was it told so twice?
+    /// Whether it was told so twice.
     pub(crate) fn is_told_to_hurry(&self) -> bool {
         self.wish() == Wish::Stop
     }
@@ -198,7 +199,7 @@ pub(crate) struct Legacy {
     pub(crate) connections: Vec<PassedConnection>,
 }
 
-/// Tells whether a server's loop goes round.
+/// Shows whether a server's loop is alive.
 #[derive(Clone)]
 pub struct LoopWatch {
     turns: Arc<AtomicU64>,
@@ -206,7 +207,7 @@ pub struct LoopWatch {
 }
 
 impl LoopWatch {
-    /// How many turns it has made, and has it make another one: where nothing happens it would not.
+    /// The number of turns so far. Also wakes the loop for another turn, because an idle loop would make none.
     pub fn turns(&self) -> u64 {
         let turns = self.turns.load(Ordering::Relaxed);
         self.inbox.wake();
@@ -214,7 +215,7 @@ impl LoopWatch {
     }
 }
 
-/// What tells the loop how far along the end is.
+/// The loop's view of how far stopping has come.
 pub(super) struct LoopControl {
     pub(super) wish: Arc<AtomicU8>,
     pub(super) drain_max: Duration,
@@ -246,7 +247,7 @@ impl Control for LoopControl {
     }
 
     fn note_turn(&self) {
-        // The loop alone writes it.
+        // Only the loop writes it.
         self.turns.store(self.turns.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 }

@@ -19,24 +19,24 @@ use crate::webhooks::check_all;
 /// How many connections beyond the limit are accepted to be refused with a response.
 const RESERVE_CONNECTIONS: usize = 64;
 
-/// Descriptors that are none of the clients': files, pipes of commands, outgoing connections.
+/// Descriptors that are not for clients: files, pipes of commands, outgoing connections.
 const OTHER_DESCRIPTORS: u64 = 256;
 
-/// Bytes that all backlogs together hold at most.
+/// The most bytes of all backlogs together.
 const BACKLOGS_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// How long a project without streams keeps its encoded messages, for clients that come back.
+/// How long a project without streams keeps its encoded messages, for clients that reconnect.
 const LINGER: Duration = Duration::from_secs(30);
 
 /// How long the newest ended run is shown to new streams.
 const RECENT: Duration = Duration::from_secs(60);
 
-/// What would keep a server from starting with these settings, as far as it shows without a start: nothing is bound, and no
-/// store is opened. `insecure` is that of [`Config::check_for_serving`].
+/// What would keep a server from starting with these settings, as far as that can be checked without binding sockets
+/// and opening the store. `insecure` is that of [`Config::check_for_serving`].
 pub fn check_settings(config: &Config, insecure: bool) -> Vec<String> {
     let mut issues = config.check_for_serving(insecure).map_or_else(|error| error.issues, |()| Vec::new());
     if issues.is_empty() {
-        // They would only repeat it.
+        // These would only repeat the same issues.
         issues.extend(verifier(config).err().map(|error| error.to_string()));
         issues.extend(key_source(config).err().map(|error| error.to_string()));
         issues.extend(Tls::of(&config.tls).err().map(|error| error.to_string()));
@@ -49,7 +49,7 @@ pub fn check_settings(config: &Config, insecure: bool) -> Vec<String> {
 /// Adds the tools that `config` declares.
 ///
 /// # Errors
-/// What of a declaration is no good.
+/// The problem of a declaration.
 pub fn declare_tools(config: &Config, registry: &mut Registry) -> Result<(), StartError> {
     for declaration in &config.tools {
         let settings = ToolSettings { output_bytes: size(config.limits.step_output_bytes), ..ToolSettings::default() };
@@ -58,7 +58,7 @@ pub fn declare_tools(config: &Config, registry: &mut Registry) -> Result<(), Sta
     Ok(())
 }
 
-/// Checks tokens, where any are asked for.
+/// Creates the verifier of tokens, if tokens are required.
 pub(super) fn verifier(config: &Config) -> Result<Option<Verifier>, StartError> {
     if config.auth.mode == AuthMode::None {
         return Ok(None);
@@ -108,13 +108,13 @@ pub(super) fn warn_of_settings(config: &Config) {
     }
 }
 
-/// Where the keys of an identity provider come from, where it is one that tokens are checked with.
+/// The source of an identity provider's keys, if tokens are checked with them.
 pub(super) fn key_source(config: &Config) -> Result<Option<Source>, StartError> {
     let location = jwks(config);
     location.map(Source::new).transpose().map_err(|why| StartError(format!("auth.jwks: {why}")))
 }
 
-/// The names that the server goes by. With tokens every name will do, unless the operator has said which.
+/// The names of the server. If tokens are required, all names are allowed unless the operator has listed some.
 pub(super) fn hosts(config: &Config) -> Hosts {
     let listed = config.server.hosts.as_slice();
     if config.auth.mode == AuthMode::Jwt && listed.is_empty() {
@@ -124,13 +124,13 @@ pub(super) fn hosts(config: &Config) -> Hosts {
     Hosts::only(listed, listened_at.into_iter().flatten().filter_map(ListenAddress::name))
 }
 
-/// The secrets that tokens are checked with, where there are any, newest first.
+/// The secrets that tokens are checked with, if any, newest first.
 pub(super) fn secrets(config: &Config) -> impl Iterator<Item = &[u8]> {
     let secrets = config.auth.jwt_secret.iter().filter(|_| config.auth.mode == AuthMode::Jwt);
     secrets.map(|secret| secret.expose().as_bytes())
 }
 
-/// How the loop keeps connections and streams, where the process may have `descriptors`.
+/// The settings of connections and streams, for a process that may have `descriptors`.
 pub(super) fn server_settings(config: &Config, descriptors: u64) -> ServerSettings {
     let limits = &config.limits;
     let spared = OTHER_DESCRIPTORS + RESERVE_CONNECTIONS as u64 + 4 * config.executor.workers as u64;
@@ -173,7 +173,7 @@ pub(super) fn server_settings(config: &Config, descriptors: u64) -> ServerSettin
     }
 }
 
-/// Which webhooks the log keeps something for.
+/// The webhooks for which the log stores events.
 pub(super) fn webhooks(config: &Config) -> log::Webhooks {
     let filter = |it: &WebhookDeclaration| log::WebhookFilter {
         name: it.name.as_str().into(),
@@ -186,7 +186,7 @@ pub(super) fn webhooks(config: &Config) -> log::Webhooks {
     }
 }
 
-/// How much the log keeps.
+/// The limits of the log.
 pub(super) fn journal_limits(config: &Config) -> log::Limits {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     log::Limits {
@@ -213,7 +213,7 @@ pub(super) fn journal_limits(config: &Config) -> log::Limits {
     }
 }
 
-/// Raises the process's descriptor limit as far as it goes; what it is then. Commands keep the one of before.
+/// Raises the process's descriptor limit to its maximum, and returns it. Commands keep the previous limit.
 pub(super) fn descriptors() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     descriptors_at_start();

@@ -12,17 +12,17 @@ use super::tls::Tls;
 #[cfg(feature = "tls")]
 use super::tls::TlsSocket;
 
-/// A socket as the server needs it: the loop's, or a test's fake.
+/// A socket of the server: that of the loop, or a fake one in a test.
 pub trait Socket: Read + Write {
-    /// Says that nothing more will be written. A socket that is gone already may ignore it.
+    /// Notes that nothing more will be written. A socket that is already gone may ignore it.
     fn finish(&mut self);
 
-    /// Bytes that it holds of what was read or written.
+    /// The bytes that it holds in buffers.
     fn held(&self) -> usize {
         0
     }
 
-    /// What reading has cost since this was asked last, beyond what was read, as if it were so many bytes.
+    /// The cost of reading since the last call, beyond the bytes read, in bytes.
     fn take_toll(&mut self) -> usize {
         0
     }
@@ -30,15 +30,15 @@ pub trait Socket: Read + Write {
 
 /// A client's socket.
 pub(super) enum ClientSocket {
-    /// As it is.
+    /// A plain socket.
     Plain(TcpSocket),
-    /// With TLS, which weighs too much to be in the same place.
+    /// A TLS socket, boxed because it is much larger.
     #[cfg(feature = "tls")]
     Tls(Elsewhere<TlsSocket<TcpSocket>>),
 }
 
-/// A box that lies on any multiple of four bytes: so a plain socket beside it takes twelve, and not sixteen. There may be
-/// many thousands.
+/// A box that may lie on any multiple of four bytes: so the enum takes 12 bytes instead of 16. There may be many
+/// thousands.
 #[cfg(feature = "tls")]
 #[repr(Rust, packed(4))]
 pub(super) struct Elsewhere<T>(Box<T>);
@@ -62,7 +62,7 @@ impl<T> DerefMut for Elsewhere<T> {
 }
 
 impl ClientSocket {
-    /// One that speaks TLS where that is given. Nothing, where there can be none.
+    /// Creates a socket, which speaks TLS if `tls` is given. `None` if there can be no TLS session.
     pub(super) fn of(socket: TcpStream, tls: Option<&Tls>) -> Option<Self> {
         let socket = TcpSocket(socket);
         match tls {
@@ -74,7 +74,7 @@ impl ClientSocket {
         }
     }
 
-    /// What another process can go on with: nothing where TLS is spoken.
+    /// The plain socket, which another process can continue. `None` for TLS.
     pub(super) fn into_plain(self) -> Option<TcpStream> {
         match self {
             Self::Plain(socket) => Some(socket.0),
@@ -83,7 +83,7 @@ impl ClientSocket {
         }
     }
 
-    /// What the poll watches.
+    /// The socket to be polled.
     pub(super) fn watched(&mut self) -> &mut TcpStream {
         match self {
             Self::Plain(socket) => &mut socket.0,
@@ -136,8 +136,8 @@ impl Socket for ClientSocket {
     }
 }
 
-/// A TCP socket that is read and written by the bare system calls: the C library's are cancellation points, for which a
-/// program of several threads pays with two atomic exchanges a call, some 2 % of what a delivery costs.
+/// A TCP socket that uses system calls directly. The C library's functions are cancellation points, for which a program
+/// with several threads pays two atomic exchanges per call, about 2 % of the cost of a delivery.
 #[derive(Debug)]
 pub(super) struct TcpSocket(pub(super) TcpStream);
 
@@ -160,7 +160,7 @@ impl Write for TcpSocket {
 
 impl Socket for TcpSocket {
     fn finish(&mut self) {
-        // Fails where the other side is gone already, and then there is nobody to tell.
+        // Fails if the other side is already gone, and then nobody has to be told.
         let _ = self.0.shutdown(Shutdown::Write);
     }
 }

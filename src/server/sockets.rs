@@ -1,4 +1,4 @@
-//! Sockets by the token that the poll knows them by: which part owns each one, and the guards held while it is open.
+//! Sockets by their tokens in the poll: which part owns each one, and the permits held while it is open.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use slab::Slab;
 
 use super::admission::{Counted, Permit};
 
-/// The name of a socket in the poll. A socket keeps it when its connection becomes a stream, so that the poll need not
+/// The token of a socket in the poll. A socket keeps it when its connection becomes a stream, so that the poll need not
 /// change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PollToken(pub usize);
@@ -18,7 +18,7 @@ pub(super) enum Owner {
     Stream(u32),
 }
 
-/// See the top of this file.
+/// All open sockets.
 #[derive(Default)]
 pub(super) struct Sockets {
     open: Slab<Open>,
@@ -33,12 +33,12 @@ struct Open {
 }
 
 impl Sockets {
-    /// The token that the next socket will have.
+    /// The token of the next socket.
     pub(super) fn next_token(&self) -> PollToken {
         PollToken(self.open.vacant_key())
     }
 
-    /// A connection's socket gets the [next](Self::next_token) token.
+    /// Adds the socket of a connection, which gets the [next](Self::next_token) token.
     pub(super) fn add(&mut self, connection: usize, counted: Option<Counted>) {
         self.open.insert(Open { owner: Owner::Connection(connection as u32), counted, _stream: None });
     }
@@ -47,28 +47,28 @@ impl Sockets {
         self.open.get(token.0).map(|open| open.owner)
     }
 
-    /// The socket counts for something else, or for nothing.
+    /// Replaces the permit of a socket, or removes it.
     pub(super) fn count_for(&mut self, token: PollToken, counted: Option<Counted>) {
         self.open[token.0].counted = counted;
     }
 
-    /// The address that the socket counts for, if it does for any.
+    /// The address for which the socket is counted, if any.
     pub(super) fn address(&self, token: PollToken) -> Option<IpAddr> {
         self.open.get(token.0)?.counted.as_ref()?.address()
     }
 
-    /// The socket is a stream's from now on.
+    /// Makes the socket that of a stream.
     pub(super) fn hand_to_stream(&mut self, token: PollToken, stream: usize, permit: Option<Permit>) {
         let open = &mut self.open[token.0];
         (open.owner, open._stream) = (Owner::Stream(stream as u32), permit);
     }
 
-    /// The socket is closed, and its permits are given back.
+    /// Removes a closed socket, and returns its permits.
     pub(super) fn remove(&mut self, token: PollToken) {
         self.open.remove(token.0);
     }
 
-    /// Gives memory back, where few are left of many.
+    /// Releases memory if few of many sockets are left.
     pub(super) fn shrink(&mut self) {
         if self.open.len() < self.open.capacity() / 4 {
             self.open.shrink_to_fit();

@@ -81,9 +81,9 @@ const DRAIN_SLACK: Duration = Duration::from_secs(10);
 pub struct Builder {
     config: Config,
     registry: Registry,
-    /// Those that were bound by others.
+    /// Listeners that were bound elsewhere.
     given: Vec<Listener>,
-    /// Those to serve at, where they are bound already.
+    /// All listeners to serve at, if they are bound already.
     bound: Option<Vec<Listener>>,
     /// Connections that another process has passed on.
     passed: Vec<PassedConnection>,
@@ -116,13 +116,13 @@ impl Builder {
         self
     }
 
-    /// Checks everything that can be checked, and binds the sockets, while another process may still have the data open.
+    /// Checks everything that can be checked, and binds the sockets. Another process may still have the data open.
     ///
     /// # Errors
     /// As [`start`](Self::start).
     pub(crate) fn prepare(mut self) -> Result<Self, StartError> {
         check(&self.config)?;
-        // Connections may come from another process before there is a server for them.
+        // Raises the limit now: another process may pass on connections before the server starts.
         descriptors();
         self.bound = Some(bind_all(&self.config, std::mem::take(&mut self.given))?);
         Ok(self)
@@ -142,11 +142,11 @@ impl Builder {
         self.start_over(|config| storage::open(config, clock::wall()))
     }
 
-    /// As [`start`](Self::start), but where the store can't be opened for a reason that may pass, what is `to_do` about
-    /// that is asked, and then it is tried again.
+    /// Like [`start`](Self::start). If the store can't be opened for a reason that may pass, calls `to_do` with the
+    /// error and then tries again.
     ///
     /// # Errors
-    /// As [`start`](Self::start), and what is said then.
+    /// As [`start`](Self::start), and the errors of `to_do`.
     pub(crate) fn start_once_open(
         self,
         mut to_do: impl FnMut(StartError) -> Result<(), StartError>,
@@ -220,7 +220,7 @@ impl Builder {
     }
 }
 
-/// Checks what a start would refuse, but for the data, which may still be another process's.
+/// Makes the checks of a start, except for those of the data, which another process may still have open.
 fn check(config: &Config) -> Result<(), StartError> {
     declare_tools(config, &mut Registry::with_builtins())?;
     check_all(&config.webhooks).map_err(StartError)?;
@@ -231,7 +231,7 @@ fn check(config: &Config) -> Result<(), StartError> {
     storage::check(config)
 }
 
-/// Where to go for everything: those that are plain first.
+/// The addresses for clients, those without TLS first.
 fn addresses(config: &Config, listeners: &[Listener]) -> Vec<Address> {
     let main = listeners.iter().filter(|listener| listener.door() == Door::Main);
     let address =
@@ -239,7 +239,7 @@ fn addresses(config: &Config, listeners: &[Listener]) -> Vec<Address> {
     main.filter_map(address).collect()
 }
 
-/// What plans are checked and run with.
+/// Creates the context in which plans are checked and run.
 fn context(config: &Config, mut registry: Registry) -> Result<Context, StartError> {
     declare_tools(config, &mut registry)?;
     Ok(Context {
@@ -253,16 +253,16 @@ fn context(config: &Config, mut registry: Registry) -> Result<Context, StartErro
     })
 }
 
-/// A store whose log has not been read so far, and what goes by what else it keeps.
+/// A store whose log was not read yet, and what depends on its other contents.
 struct Opened {
     store: Box<dyn Store>,
     signer: IdSigner,
     api: Api,
-    /// Where other nodes share the store.
+    /// Set if other nodes share the store.
     joined: Option<Joined>,
 }
 
-/// Opens the store, and joins the others: before anything that may take long.
+/// Opens the store and joins the other nodes, before anything that may take long.
 fn open(
     config: &Config,
     open_storage: impl FnOnce(&Config) -> Result<Storage, StartError>,
@@ -278,7 +278,7 @@ fn open(
     Ok(Opened { store: storage.store, signer, api, joined })
 }
 
-/// The log, and what an earlier process has left to do.
+/// Opens the log. Also returns what an earlier process has left to do.
 fn open_journal(
     config: &Config,
     store: Box<dyn Store>,

@@ -12,24 +12,24 @@ use crate::log::{Lease, MemoryStore, Store, StoreCounts, Tail};
 use crate::model::Timestamp;
 use crate::random;
 
-/// A store, and whose it is.
+/// A store, and what belongs to it.
 pub(super) struct Storage {
     pub(super) store: Box<dyn Store>,
-    /// Signs ids; the same for as long as the data is.
+    /// Signs ids. It stays the same as long as the data exists.
     pub(super) keys: ServerKeys,
     /// Signs tickets. It depends on the JWT secret, so that replacing the secret invalidates its tickets.
     pub(super) ticket_key: TicketKey,
-    /// Names the data in message ids.
+    /// Identifies the data in message ids.
     pub(super) instance: Instance,
     /// The notes about tickets.
     pub(super) tickets: Vec<TicketNote>,
-    /// It outlasts the process.
+    /// Whether it outlasts the process.
     pub(super) is_durable: bool,
-    /// Where other nodes share it.
+    /// Set if other nodes share the store.
     pub(super) shared: Option<Shared>,
 }
 
-/// What keeps this node among others that share its store.
+/// What connects this node with others that share its store.
 pub(super) struct Shared {
     pub(super) lease: Box<dyn Lease>,
     pub(super) tail: Box<dyn Tail>,
@@ -39,7 +39,7 @@ pub(super) struct Shared {
 /// Opens the store that `config` names.
 ///
 /// # Errors
-/// What is the matter with it, in a sentence with its path.
+/// The problem, in a sentence with the path of the store.
 pub(super) fn open(config: &Config, now: Timestamp) -> Result<Storage, StartError> {
     match &config.data {
         DataLocation::Memory => in_memory(config),
@@ -48,10 +48,10 @@ pub(super) fn open(config: &Config, now: Timestamp) -> Result<Storage, StartErro
     }
 }
 
-/// Checks what can be seen of the store that `config` names while another process has it open.
+/// Checks what can be checked of the store that `config` names while another process has it open.
 ///
 /// # Errors
-/// It is of no use to this program.
+/// If this program can't use it.
 pub(super) fn check(config: &Config) -> Result<(), StartError> {
     match &config.data {
         #[cfg(feature = "sqlite")]
@@ -62,8 +62,8 @@ pub(super) fn check(config: &Config) -> Result<(), StartError> {
     }
 }
 
-/// The keys are derived from the secret, if there is one: a restart knows ids of the process before as genuine, though
-/// it can't go on from them.
+/// Derives the keys from the secret, if there is one. So a restarted server recognizes ids of the process before as
+/// genuine, even if it can't continue from them.
 fn in_memory(config: &Config) -> Result<Storage, StartError> {
     let key = match secrets(config).next() {
         Some(secret) => secret.to_vec(),
@@ -81,7 +81,7 @@ fn in_memory(config: &Config) -> Result<Storage, StartError> {
     })
 }
 
-/// One whose keys were made with it.
+/// A store whose keys were derived from the secret.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 fn durable(config: &Config, store: Box<dyn Store>, identity: crate::log::Identity, shared: Option<Shared>) -> Storage {
     let ticket_key = |secret: &[u8]| ServerKeys::derive(&[&identity.master_key, secret].concat()).ticket_key();

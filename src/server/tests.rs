@@ -38,7 +38,7 @@ fn statuses(text: &str) -> Vec<u16> {
     lines.filter_map(|line| line.get(..3)?.parse().ok()).collect()
 }
 
-/// Requests of every kind, one behind the other.
+/// Requests of every kind, one after the other.
 fn script() -> String {
     let chunked = "POST /api/projects/p/events HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n\
         10\r\n{\"type\":\"c\",\"pay\r\nb\r\nload\":{}}  \r\n0\r\n\r\n";
@@ -310,7 +310,7 @@ fn a_socket_that_gave_less_than_was_asked_for_is_not_asked_again_unless_it_has_c
     let client = bench.connect();
     assert_eq!(statuses(&bench.ask(&client, HEALTH)), [200]);
     assert_eq!(client.wire.borrow().reads, 1);
-    // Request and end come as one piece of news: no further one would tell of the end.
+    // Request and end arrive in one event: no further event would report the end.
     client.wire.borrow_mut().to_server.extend(HEALTH.bytes());
     bench.half_close(&client);
     assert_eq!(statuses(&client.take()), [200]);
@@ -453,7 +453,7 @@ fn a_client_that_comes_back_goes_on_behind_what_it_has() {
         .collect();
     let again = |id: &str| stream("p").replace("Accept", &format!("Last-Event-ID: {id}\r\nAccept"));
     for _ in 0..2 {
-        // By the log first, and then by the backlog.
+        // First by the log, and then by the backlog.
         let client = bench.connect();
         let told = bench.ask(&client, &again(&ids[0]));
         assert!(told.contains("\"resume\":\"resumed\"") && told.contains("\"n\":2") && told.contains("\"n\":3"));

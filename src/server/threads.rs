@@ -23,8 +23,8 @@ pub(super) fn spawn<T: Send + 'static>(
     thread.map_err(|error| failed(&format!("start thread {name}"), &error))
 }
 
-/// Tells the loop when the last step has ended, after everything that runs said. What the log had no room for yet waits
-/// here for it.
+/// Tells the loop when the last step has ended, after all output of the runs. Output that did not fit into the queue of
+/// the log waits here.
 pub(super) fn watch_executor(
     executor: Executor,
     log: LogHandle,
@@ -35,7 +35,7 @@ pub(super) fn watch_executor(
         if !rest.is_empty() && log.send(vec![Command::Records(rest)]).is_err() {
             ::log::error!("the log stopped before all runs had ended");
         }
-        // Fails where it has ended, and then nobody waits.
+        // Fails if the loop has ended, and then nobody waits.
         let _ = log.send(vec![Command::ExecutorEnded]);
         log.wait_until_kept();
         inbox.send(Inbox::Drained);
@@ -56,8 +56,8 @@ pub(super) fn random_or_abort<const N: usize>() -> [u8; N] {
     random::bits().unwrap_or_else(|error| end_process(&error.to_string()))
 }
 
-/// Aborts the process rather than leaving half a server; no other place does. Runs and messages are in the log, and the next
-/// start continues them.
+/// Aborts the process rather than leaving half a server. No other code does this. Runs and messages are in the log, and
+/// the next start continues them.
 fn end_process(why: &str) -> ! {
     ::log::error!("{why}; aborting the process");
     kill_commands();

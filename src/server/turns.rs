@@ -4,11 +4,11 @@
 use crate::http::Problem;
 use crate::model::{Lender, Taken};
 
-/// Bytes of messages and plans that may wait; one more is refused with 429. Each waits for a moment: until the log has said
-/// whether its run is known, and where its stream begins.
+/// The most bytes of messages and plans that may wait. Further ones are refused with 429. Each waits for a moment,
+/// until the log has answered whether its run is known and where its stream begins.
 const WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// See the top of this file.
+/// The memory of waiting requests.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     lender: Lender<usize>,
@@ -16,7 +16,7 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    /// Takes room for `bytes` bytes, if there is enough. Dropping the result gives the room back.
+    /// Reserves `bytes` bytes, if there is enough room. Dropping the result releases them.
     pub(super) fn take(&mut self, bytes: usize) -> Result<Taken<usize>, Problem> {
         self.bytes -= self.lender.returned().into_iter().sum::<usize>();
         if self.bytes + bytes > WAITING_BYTES_MAX {

@@ -13,11 +13,11 @@ use crate::stream::BundleSubscription;
 /// A request that waits.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    /// How its answer is shown.
+    /// What it waits for, and how its answer is shown.
     pub(super) what: What,
-    /// Whom the answer is for.
+    /// The exchange that the answer goes to.
     pub(super) exchange: Exchange,
-    /// Its share of its token's publish rate; given back if it is refused.
+    /// Its share of its token's publish rate, which is given back if the request is refused.
     pub(super) metered: Option<Taken<Metered>>,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct Waiting {
 pub(super) enum What {
     /// An answer.
     Answer(Render),
-    /// Keys that its token may name. The request is still in the input, and is decoded again.
+    /// Keys that its token may name. The request stays in the input and is decoded again.
     Keys,
     /// The document of a run, to run it again.
     Rerun(Box<RerunRequest>),
@@ -42,9 +42,9 @@ pub(super) enum What {
         spends: Option<Spending>,
         /// Its permit among the streams of its auth token.
         permit: Option<Permit>,
-        /// What is done if its run is not known.
+        /// What to do if its run is not known.
         otherwise: Option<Otherwise>,
-        /// The room that this takes.
+        /// The memory that it takes.
         #[expect(dead_code, reason = "it goes back when it is dropped")]
         held: Option<Taken<usize>>,
     },
@@ -52,12 +52,12 @@ pub(super) enum What {
     Bundle(Box<WaitingBundle>),
 }
 
-/// A stream of several projects that waits until it is known where it begins in each.
+/// A stream of several projects that waits until its start in each of them is known.
 #[derive(Debug)]
 pub(super) struct WaitingBundle {
     /// The subscription.
     pub(super) wanted: Arc<BundleSubscription>,
-    /// Where it begins in each, so far as that is known; of none before the log is asked.
+    /// The starts that are known so far. Empty before the log is asked.
     pub(super) starts: Vec<Option<StartingPosition>>,
     /// Its permit among the questions to the log.
     pub(super) asking: Option<Permit>,

@@ -43,7 +43,7 @@ impl Retold {
         self.heard > self.backlog.newest() && !self.is_asked && may_come
     }
 
-    /// The position behind which it is asked for.
+    /// Notes that it was asked for. Returns the position after which.
     pub(super) fn ask(&mut self) -> u64 {
         self.is_asked = true;
         self.backlog.newest()
@@ -64,7 +64,7 @@ impl Retold {
         self.backlog.trim(bytes_max);
     }
 
-    /// Has a message come behind which streams end? Then they are written to with an eye on that.
+    /// Whether a message has come after which streams end. Writes to streams then watch for it.
     pub(super) fn has_end(&self) -> bool {
         self.has_end
     }

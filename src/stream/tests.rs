@@ -178,7 +178,7 @@ impl Log {
 }
 
 impl Log {
-    /// What a run says behind a position.
+    /// What a run says after a position.
     fn row(&self, after: u64, run: RunNumber, bytes_max: usize) -> Row {
         let mut row = Row::after(after);
         for (seq, bytes, is_last) in self.mine(after, Some(run)) {

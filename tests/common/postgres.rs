@@ -477,7 +477,7 @@ fn is_gone(pid: Pid) -> bool {
     stat(pid).is_none_or(|fields| fields.first().is_some_and(|state| state == "Z"))
 }
 
-/// What stands behind the name of a process: its state, its parent and more.
+/// The fields after the name of a process: its state, its parent and more.
 fn stat(pid: Pid) -> Option<Vec<String>> {
     let text = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
     Some(text.rsplit_once(") ")?.1.split(' ').map(str::to_owned).collect())

@@ -1,4 +1,4 @@
-//! Who may: tokens, scopes, tickets, browser origins.
+//! Who may do what: tokens, scopes, tickets, browser origins.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! What is asked for a second time: a run that is run again, and a call that is made again.
+//! Repeated requests: a run that is run again, and a call that is made again.
 
 use serde_json::{Value, json};
 

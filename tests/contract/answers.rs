@@ -1,4 +1,4 @@
-//! Steps that wait for a decision, as frontends of agents are asked and answer.
+//! Steps that wait for a decision, through the frontends of agents.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Steps that wait for a decision, and those who decide.
+//! Steps that wait for a decision, and the people who decide.
 
 use std::thread;
 

@@ -1,4 +1,4 @@
-//! The calls: publishing, submitting, looking up, cancelling.
+//! API calls: publishing, submitting, looking up, cancelling.
 
 use std::process::Command;
 

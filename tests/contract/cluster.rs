@@ -1,8 +1,8 @@
-//! Several nodes over one database, from outside: whatever a client does at one node, it may do at any other, and what
-//! happens to a node costs its clients a reconnect and its runs a further attempt.
+//! Several nodes over one database, from outside: whatever a client may do at one node, it may do at any other. What
+//! happens to a node costs its clients a reconnect, and its runs another attempt.
 //!
-//! Nothing is measured in time. What has to happen within a time is waited for; what must not, is asked for once all that could
-//! bring it has happened.
+//! Nothing is measured in time. What has to happen is waited for. What must not happen is checked once everything that
+//! could cause it has happened.
 
 mod engine;
 mod fail_over;

@@ -1,5 +1,5 @@
-//! The documentation, held against the program: what stands in a fenced block of `README.md`, `CONTRIBUTING.md`,
-//! `SECURITY.md`, `CHANGELOG.md` or `docs/*.md` is parsed, checked or run, by its info string:
+//! Compares the documentation with the program. Each fenced block of `README.md`, `CONTRIBUTING.md`, `SECURITY.md`,
+//! `CHANGELOG.md` or `docs/*.md` is parsed, checked or run, depending on its info string:
 //!
 //! | info string | what must hold |
 //! |---|---|
@@ -13,8 +13,8 @@
 //! | `nginx`, `caddyfile`, `ini` | each line stands in a file of the repository that tests or packages use |
 //! | `sql`, `text` | nothing |
 //!
-//! Any other info string fails. Links, and what stands in backticks and looks like a file, a setting or an error code, are
-//! checked too.
+//! Any other info string fails. Links are checked too, and so is what stands in backticks and looks like a file, a
+//! setting or an error code.
 
 mod blocks;
 mod names;

@@ -1,4 +1,4 @@
-//! `stepcast doctor`, through real proxies that are set up well, and badly.
+//! `stepcast doctor`, through real proxies that are configured well or badly.
 
 use serde_json::json;
 

@@ -1,8 +1,9 @@
-//! Nothing is lost: trials in which a server with busy clients is killed again and again, and what all of them saw is
-//! compared with each other and with what is kept.
+//! Nothing is lost: trials in which a server with busy clients is killed again and again. What all clients saw is then
+//! compared with each other and with what is stored.
 //!
-//! `STEPCAST_KILL_TRIALS` and `STEPCAST_SEED` say how many trials, and with which seed the first; the next has the next
-//! seed. The same seed makes the same plans, calls and choices; what the kills hit depends on the machine too.
+//! `STEPCAST_KILL_TRIALS` sets the number of trials, and `STEPCAST_SEED` the seed of the first; each further trial has
+//! the next seed. The same seed gives the same plans, calls and choices; what the kills hit also depends on the
+//! machine.
 
 mod agent;
 mod agent_judge;

@@ -1,4 +1,4 @@
-//! Runs in the formats of agent frontends: how their streams begin, go on, are resumed, and end.
+//! Runs in the formats of agent frontends: how their streams begin, continue, resume and end.
 
 use rustix::process::Signal;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! HTTP itself: what is refused, with which status, and whether the connection lives on.
+//! HTTP itself: what is refused with which status, and whether the connection stays open.
 
 use serde_json::json;
 
@@ -38,8 +38,8 @@ fn check(server: &Server, bytes: &[u8], status: u16, after: After) {
     assert_eq!(next, (after == Open).then_some(200), "{shown:?}");
 }
 
-/// As [`check`], and with the further request sent right behind the first: answered if and only if the end of the first is
-/// known, and nothing else is, once the connection has ended.
+/// Like [`check`], with a further request sent right after the first. It is answered if and only if the end of the
+/// first is known, and nothing else is, once the connection has ended.
 fn check_piped(server: &Server, bytes: &[u8], status: u16, after: After) {
     check(server, bytes, status, after);
     let last = Request::get("/healthz").header("Connection", "close").bytes(server.address);

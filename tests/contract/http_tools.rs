@@ -1,4 +1,4 @@
-//! Declared tools that call over HTTP, to a server that the test plays.
+//! Declared tools that make HTTP calls, to a server that the test plays.
 
 use std::io::Write;
 use std::net::TcpListener;

@@ -1,4 +1,4 @@
-//! Steps that end the server: tried again, but not for ever.
+//! Steps that crash the server: they are retried, but not for ever.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Commands that misbehave: what reaches them, what they may use up, and that whatever they do harms nobody else.
+//! Commands that misbehave: what reaches them, how much they may use, and that they harm nobody else.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Keys as identity providers hand them out, and keys that change.
+//! Keys that identity providers publish, and keys that change.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! What happens where the system itself has no more: descriptors.
+//! What happens when the system itself runs out of descriptors.
 
 use std::net::TcpStream;
 

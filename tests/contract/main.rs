@@ -1,4 +1,4 @@
-//! The wire contract, promise by promise, held against the running program.
+//! The wire contract, promise by promise, tested against the running program.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,8 +1,9 @@
-//! Neighbours: who asks for much keeps nobody waiting who asks for little.
+//! Neighbours: a client that asks for much does not delay one that asks for little.
 //!
-//! Nothing here is measured in time. Where a client does not take what it asked for, that is never over, and all that
-//! others want has to be done meanwhile. Where it is, the order tells: what is small and was asked for later is answered before
-//! the last of what is large. And the [system tells](threads) which thread has read how much for it.
+//! Nothing here is measured in time. If a client does not read what it asked for, the response never ends, and
+//! everything that others want must be done meanwhile. If it does read, the order shows it: what is small and was asked
+//! for later is answered before the last of what is large. And the [system tells](threads) which thread has read how
+//! much for it.
 
 mod outage;
 mod threads;
@@ -110,8 +111,8 @@ fn assert_others_are_served(server: &Server) {
     wait_until(&unwanted, "cancelled");
 }
 
-/// Two publishes, one after the other, are both answered before the last of `asked` is: the second one comes behind
-/// all that whoever writes did before it took it.
+/// Two publishes, one after the other, are both answered before the last of `asked` is. The second one comes after
+/// everything that the writing thread did before it took it.
 fn assert_publishes_go_ahead(server: &Server, asked: &[Connection]) {
     // The loop has read what it was asked for before.
     assert_eq!(server.get("/healthz").status, 200);

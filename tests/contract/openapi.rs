@@ -1,4 +1,4 @@
-//! Each message that a stream sends is described in `/openapi.json`, with all that stands in it.
+//! Every message that a stream sends is described in `/openapi.json`, with all its members.
 
 use std::collections::{BTreeMap, BTreeSet};
 

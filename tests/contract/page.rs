@@ -1,4 +1,5 @@
-//! What the page at `/` is made of, and what it asks beside the stream: the plan of a run, and a run without its outputs.
+//! What the page at `/` consists of, and what it requests beside the stream: the plan of a run, and a run without
+//! outputs.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Plans that change while they run: by calls, and by tools that may.
+//! Plans that change while they run: by calls, and by tools that may change them.
 
 use serde_json::{Value, json};
 
@@ -45,7 +45,7 @@ fn step(id: &str, on: &[&str]) -> Value {
     json!({"id": id, "tool": "echo", "inputs": {"id": id}, "dependencies": on})
 }
 
-/// A run whose first step waits at the gate, and two that come behind it.
+/// A run whose first step waits at the gate, and two that come after it.
 fn waiting_run(server: &Server, scheduling: &str) -> String {
     let first = json!({"id": "first", "tool": "gate"});
     let steps = json!([first, step("second", &["first"]), step("third", &["second"])]);

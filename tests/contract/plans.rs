@@ -1,4 +1,4 @@
-//! Plans: what is refused, and how what is accepted runs, message by message.
+//! Plans: which are refused, and how accepted ones run, message by message.
 
 use serde_json::{Value, json};
 

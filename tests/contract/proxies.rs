@@ -1,5 +1,5 @@
-//! Through real proxies, set up by the recipes in `examples/proxies` as they stand there: only addresses are replaced, and
-//! one timeout, to see sooner what heartbeats are for.
+//! Streams through real proxies, configured by the recipes in `examples/proxies` as they are. Only addresses are
+//! replaced, and one timeout, to see sooner what heartbeats are for.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ const EVENTS: &str = "/api/projects/p/events";
 /// Where the recipes expect the server.
 const SERVER: &str = "127.0.0.1:8080";
 
-/// Whom the servers behind them trust.
+/// Whom the servers behind these proxies trust.
 pub(crate) const TRUSTED: [&str; 2] = ["--limits-trusted-proxies", "127.0.0.1/32"];
 
 /// Addresses of this machine that no test trusts as a proxy.

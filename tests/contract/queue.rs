@@ -1,5 +1,5 @@
-//! What a plan says of when its run begins, what it is given, and what of it is tried again: groups of runs, time in the
-//! queue, parameters, and which failures are retried.
+//! What a plan says about the start, the inputs and the retries of its runs: groups of runs, time in the queue,
+//! parameters, and which failures are retried.
 
 use serde_json::{Value, json};
 

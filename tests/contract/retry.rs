@@ -1,4 +1,4 @@
-//! Going on from a run that failed or was cancelled: what completed is kept, and everything else runs.
+//! Retries of a run that failed or was cancelled: completed steps are kept, and everything else runs.
 
 use std::fs;
 

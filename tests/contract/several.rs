@@ -1,4 +1,4 @@
-//! One stream of several projects: its ids, exact resume in each, what it is refused for, and who may.
+//! A stream of several projects: its ids, exact resume in each project, why it is refused, and who may open it.
 
 #[cfg(feature = "sqlite")]
 mod kills;

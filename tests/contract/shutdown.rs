@@ -1,4 +1,4 @@
-//! SIGTERM: what is let go, what is finished, and what the next start goes on with.
+//! SIGTERM: what is dropped, what is finished, and what the next start continues.
 
 use std::process::{Child, Stdio};
 

@@ -1,4 +1,4 @@
-//! A stdout whose reader is gone, or that is full: an end like any other, and no panic.
+//! A stdout whose reader is gone, or that is full: the program ends normally, without a panic.
 
 use std::fs::File;
 use std::io::{self, Read};

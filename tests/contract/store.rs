@@ -1,4 +1,4 @@
-//! The data directory: what is refused at the start, what happens when the disk is full, and how history is bounded.
+//! The data directory: what is refused at the start, what happens if the disk is full, and how history is limited.
 
 use std::fs;
 use std::os::unix::fs::FileExt;

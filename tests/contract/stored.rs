@@ -1,4 +1,4 @@
-//! Plans that are stored: put, shown, removed, run by their names, and run by their schedules.
+//! Stored plans: stored, shown, removed, run by name, and run by schedule.
 
 use std::collections::BTreeSet;
 
@@ -330,7 +330,7 @@ fn whenever_the_server_is_killed_each_time_fires_once() {
     let mut server = setup().start();
     stored(&server, "x", &each_second("queue", 1));
     for round in 1..=4 {
-        // Right behind a firing, as near to it as can be seen.
+        // Right after a firing, as near to it as can be seen.
         let before = runs(&server).len();
         wait_for("a firing", || (runs(&server).len() > before).then_some(()));
         server.kill();

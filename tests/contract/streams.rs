@@ -1,4 +1,4 @@
-//! The stream: how it begins, is resumed, follows one run, survives slow readers, and ends.
+//! The stream: how it begins, resumes, follows one run, survives slow readers, and ends.
 
 use rustix::process::Signal;
 use serde_json::{Value, json};

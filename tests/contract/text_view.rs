@@ -1,4 +1,4 @@
-//! A stream for people: lines of text in place of events, as `curl` asks for them.
+//! A stream for people: lines of text instead of events, as `curl` asks for them.
 
 use serde_json::json;
 

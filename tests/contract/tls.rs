@@ -1,4 +1,4 @@
-//! TLS: the same server, where clients come by https.
+//! TLS: the same server for clients that use https.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -283,7 +283,8 @@ fn a_reader_that_does_not_read_is_noticed_behind_tls_too() {
     wait_for("the stream to be closed", is_stalled);
     let mut rest = Vec::new();
     let end = client.read_to_end(&mut rest);
-    // It is cut within a record, or behind one, where there was room for a farewell of TLS; never as if it were whole.
+    // It is cut within a record, or after one if there was room for the end of the session; never as if it were
+    // complete.
     let is_cut = |error: std::io::Error| matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset);
     assert!(end.map_or_else(is_cut, |_| true) && !rest.ends_with(b"0\r\n\r\n"), "{} bytes", rest.len());
 }

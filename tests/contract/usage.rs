@@ -1,4 +1,4 @@
-//! What steps use of language models: read of a small provider that the test plays, told, summed, and bounded by budgets.
+//! The language model usage of steps: reported by a small provider that the test plays, summed, and limited by budgets.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};

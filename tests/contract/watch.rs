@@ -1,4 +1,4 @@
-//! `stepcast watch` and `demo`: the program as a client of the program.
+//! `stepcast watch` and `demo`: the program as its own client.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Stdio};

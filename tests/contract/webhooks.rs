@@ -1,4 +1,4 @@
-//! Webhooks: what is told to whom, how often, and what a crash makes of it.
+//! Webhooks: what is sent to whom, how often, and what a crash changes.
 
 use std::collections::HashSet;
 use std::net::TcpListener;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::finding::Finding;
 
-/// A proxy whose configuration is known here.
+/// A proxy whose configuration is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Proxy {
     Nginx,
@@ -17,7 +17,7 @@ pub(super) enum Proxy {
 impl Proxy {
     const ALL: [Self; 5] = [Self::Nginx, Self::Caddy, Self::Apache, Self::Haproxy, Self::Cloudflare];
 
-    /// The one that calls itself so in `Server` or `Via`. HAProxy says nothing of itself.
+    /// The proxy that names itself in `Server` or `Via`. HAProxy does not.
     pub(super) fn called(text: &str) -> Option<Self> {
         let text = text.to_ascii_lowercase();
         let names = [
@@ -44,7 +44,7 @@ impl fmt::Display for Proxy {
     }
 }
 
-/// What to change, a line each: for the proxy that it is, or for all where that is not known.
+/// The changes to make, one per line: for this proxy, or for all proxies if it is unknown.
 pub(super) fn lines(finding: &Finding, proxy: Option<Proxy>) -> Vec<String> {
     if let Some(line) = of_server(finding) {
         return vec![format!("stepcast: {line}")];
@@ -53,7 +53,7 @@ pub(super) fn lines(finding: &Finding, proxy: Option<Proxy>) -> Vec<String> {
     proxies.filter_map(|proxy| Some(format!("{proxy}: {}", of_proxy(finding, proxy)?))).collect()
 }
 
-/// Of what is for the server's configuration.
+/// A change of the server's configuration.
 fn of_server(finding: &Finding) -> Option<String> {
     match finding {
         Finding::UntrustedProxy { address } => {
@@ -116,7 +116,7 @@ fn of_caddy(finding: &Finding) -> Option<&'static str> {
     })
 }
 
-/// Of a proxy that sees that a client has left only when it has something for it.
+/// For a proxy that notices that a client has left only when it sends to it.
 const LEARNS_LATE: &str =
     "it learns that when it next sends something: lower sse.heartbeat of stepcast (15 s by default)";
 
@@ -174,7 +174,7 @@ fn of_cloudflare(finding: &Finding) -> Option<&'static str> {
     })
 }
 
-/// So many bytes of a body are to pass.
+/// How to let a body of this size pass.
 fn of_body(bytes: u64, proxy: Proxy) -> String {
     match proxy {
         Proxy::Nginx => format!("client_max_body_size {bytes};"),

@@ -1,4 +1,4 @@
-//! The tests of the doctor, one after the other, each with its findings.
+//! The tests of the doctor, in order, each with its findings.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -14,36 +14,36 @@ use crate::cli::follow::{Envelope, refusal};
 use crate::http::events::EventReader;
 use crate::model::ProjectId;
 
-/// Where a server tells what arrived of a request.
+/// The path at which a server tells what it received of a request.
 const ECHO: &str = "/api/sse/doctor";
 
-/// An address of a block that is for documents: no client and no proxy has it.
+/// An address reserved for documentation, which no client and no proxy has.
 const NOBODY: &str = "192.0.2.1";
 
-/// An id that no server has given out.
+/// An id that no server has issued.
 const NO_ID: &str = "doctor.0";
 
-/// How much later than it is due a heartbeat may come.
+/// How late a heartbeat may be.
 const HEARTBEAT_SLACK: Duration = Duration::from_secs(3);
 
-/// How often it is looked whether a stream has gone.
+/// How often to check whether a stream has ended.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// The largest body that is tried.
+/// The largest body to try.
 const BODY_BYTES_MAX: u64 = 16 << 20;
 
-/// The largest event, in bytes: those of the doctor's are small.
+/// The largest event, in bytes. The doctor's own events are small.
 const EVENT_BYTES_MAX: usize = 1 << 20;
 
-/// What a question came to.
+/// The result of a test.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) findings: Vec<Finding>,
-    /// What was seen that is as it should be, or that could not be looked at, in a few words.
+    /// What is as it should be, or could not be tested, in a few words each.
     pub(super) notes: Vec<String>,
 }
 
-/// What arrived of a request.
+/// What the server received of a request.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Echo {
@@ -56,13 +56,13 @@ struct Echo {
     counts_for: Option<String>,
 }
 
-/// An examination of what is between here and the server.
+/// The tests of a connection to a server, with what they have found out about the proxy.
 pub(super) struct Examination {
     caller: Caller,
     project: ProjectId,
-    /// How long an event may take that is not held back.
+    /// How long an event may take before it counts as held back.
     wait: Duration,
-    /// The proxy, where it says which it is.
+    /// The proxy, if it names itself.
     proxy: Option<Proxy>,
     is_proxied: bool,
 }
@@ -72,20 +72,20 @@ impl Examination {
         Self { caller, project, wait, proxy: None, is_proxied: false }
     }
 
-    /// The proxy, where it says which it is.
+    /// The proxy, if it names itself.
     pub(super) fn proxy(&self) -> Option<Proxy> {
         self.proxy
     }
 
-    /// Is there a proxy?
+    /// Whether there is a proxy.
     pub(super) fn is_proxied(&self) -> bool {
         self.is_proxied
     }
 
-    /// What becomes of a request on its way.
+    /// Tests what proxies do to a request.
     ///
     /// # Errors
-    /// Where no server answers that could tell.
+    /// If no server answers that can tell.
     pub(super) fn look_at_requests(&mut self) -> Result<Found, String> {
         let sent = [("Connection", "keep-alive"), ("Accept-Encoding", "gzip, br, zstd"), ("Last-Event-ID", NO_ID)];
         let (head, echo) = self.echo("GET", &sent, &[])?;
@@ -95,7 +95,7 @@ impl Examination {
         if echo.version == "HTTP/1.0" {
             found.findings.push(Finding::OldVersion);
         }
-        // The port that a scheme has by itself may be left out.
+        // The default port of a scheme may be left out.
         if echo.host.as_deref().is_none_or(|host| !authority.starts_with(host)) {
             found.findings.push(Finding::HostChanged { sent: authority.clone(), arrived: echo.host.clone() });
         }
@@ -122,15 +122,15 @@ impl Examination {
             return Ok(Some(Finding::UntrustedProxy { address }));
         }
         if echo.counts_for.is_none() {
-            // Whoever comes from a trusted proxy's address is believed as one.
+            // A client at a trusted proxy's address is believed like that proxy.
             return Ok(None);
         }
         let (_, forged) = self.echo("GET", &[("X-Forwarded-For", NOBODY)], &[])?;
         Ok((forged.counts_for.as_deref() == Some(NOBODY)).then_some(Finding::ForgedForwardedFor))
     }
 
-    /// A proxy replaces `Connection`, which is for one connection alone (RFC 9110, section 7.6.1). One that does not shows
-    /// itself otherwise.
+    /// A proxy replaces `Connection`, which is for one connection only (RFC 9110, section 7.6.1). A proxy that does not
+    /// is noticed by other signs.
     fn recognise(&mut self, head: &Head, echo: &Echo) {
         let names = [head.header("server"), head.header("via"), echo.header("via")];
         self.proxy = names.into_iter().flatten().find_map(Proxy::called);
@@ -143,7 +143,7 @@ impl Examination {
             || added.iter().any(|name| echo.header(name).is_some());
     }
 
-    /// Does a body come through that the server would take?
+    /// Tests whether a body arrives that the server would take.
     pub(super) fn look_at_bodies(&self) -> Result<Found, String> {
         let (_, echo) = self.echo("GET", &[], &[])?;
         let bytes = echo.body_bytes_max.min(BODY_BYTES_MAX);
@@ -160,10 +160,10 @@ impl Examination {
         })
     }
 
-    /// Do events come at once, and as they are, and is a stream resumed where it was left?
+    /// Tests whether events arrive at once and unchanged, and whether a stream resumes where it was left.
     ///
     /// # Errors
-    /// Where no stream is to be had.
+    /// If no stream can be opened.
     pub(super) fn look_at_events(&self) -> Result<Found, String> {
         let mut found = Found::default();
         let head = self.open_stream(&[("Accept-Encoding", "gzip, br, zstd")])?.map(|stream| stream.incoming.head);
@@ -183,7 +183,7 @@ impl Examination {
         Ok(found)
     }
 
-    /// How long an event takes from its publisher to a stream, and its id; nothing where it is held back.
+    /// How long an event takes from its publisher to a stream, and its id. `None` if it is held back.
     fn time_event(&self) -> Result<Option<(Duration, String)>, String> {
         let Some(mut stream) = self.open_stream(&[])? else { return Ok(None) };
         if stream.wait_for("connected", self.wait)?.is_none() {
@@ -201,7 +201,7 @@ impl Examination {
         Ok(connected["resume"] == "resumed")
     }
 
-    /// Does the server learn that a client has left? The one that counts its streams is asked for it.
+    /// Tests whether the server notices that a client has left, by the server's count of streams.
     pub(super) fn look_at_leaving(&self) -> Result<Found, String> {
         let path = format!("/api/projects/{}/subscribers", self.project);
         let count = || {
@@ -223,7 +223,7 @@ impl Examination {
         Ok(Found { notes: vec!["the server learns at once that a client has left".to_owned()], ..Found::default() })
     }
 
-    /// Does a stream live on without events?
+    /// Tests whether a stream stays open without events.
     pub(super) fn look_at_idling(&self, watch: Duration) -> Result<Found, String> {
         let Some(mut stream) = self.open_stream(&[])? else { return Ok(Found::default()) };
         let Some(connected) = stream.wait_for("connected", self.wait)? else { return Ok(Found::default()) };
@@ -237,10 +237,10 @@ impl Examination {
             let quiet = last.elapsed();
             match piece {
                 Ok(Some(_)) => (last, longest) = (Instant::now(), longest.max(quiet)),
-                // Closed in the middle of other traffic: it is not for lack of any.
                 Ok(None) if stream.has_farewell => {
                     return Err("the server ended the stream: is it shutting down?".to_owned());
                 }
+                // The stream has survived a longer silence, so it was not closed for being idle.
                 Ok(None) if !longest.is_zero() && quiet + LOOK < longest => {
                     return Ok(Found::of(Finding::Cut { after: began.elapsed() }));
                 }
@@ -256,7 +256,7 @@ impl Examination {
         Ok(Found { notes: vec![format!("an idle stream stays open (watched for {watched})")], ..Found::default() })
     }
 
-    /// Would a browser get HTTP/2?
+    /// Tests whether a browser would get HTTP/2.
     pub(super) fn look_at_browsers(&self) -> Result<Found, String> {
         let server = &self.caller.server;
         if !server.is_secure {
@@ -284,7 +284,7 @@ impl Examination {
         if answer.head.status == 202 { Ok(()) } else { Err(self.refused(&answer)) }
     }
 
-    /// A stream; nothing where not even the head of its answer comes.
+    /// Opens a stream. `None` if not even the head of the response arrives.
     fn open_stream(&self, headers: &[(&str, &str)]) -> Result<Option<Stream>, String> {
         let path = format!("/api/sse/projects/{}?snapshot=0", self.project);
         let headers: Vec<_> = [("Accept", "text/event-stream")].into_iter().chain(headers.iter().copied()).collect();
@@ -340,11 +340,11 @@ impl Echo {
     }
 }
 
-/// A stream as far as it has come.
+/// A stream, and what was received of it.
 struct Stream {
     incoming: Incoming,
     reader: EventReader,
-    /// The server has said that it ends it.
+    /// Whether the server has said that it ends the stream.
     has_farewell: bool,
 }
 
@@ -353,7 +353,7 @@ impl Stream {
         Self { incoming, reader: EventReader::new(EVENT_BYTES_MAX), has_farewell: false }
     }
 
-    /// The payload of the next message of this type; nothing where it does not come in time, or the stream ends.
+    /// The payload of the next message of this type. `None` if it does not arrive in time or the stream ends.
     fn wait_for(&mut self, message_type: &str, wait: Duration) -> Result<Option<Value>, String> {
         let deadline = Instant::now() + wait;
         loop {
@@ -369,7 +369,7 @@ impl Stream {
         }
     }
 
-    /// The messages that have ended with what came next, perhaps none, each by its type and payload; nothing at the end.
+    /// The messages that are complete with the next input, perhaps none, each as type and payload. `None` at the end.
     fn next_piece(&mut self, deadline: Instant) -> io::Result<Option<Vec<(String, Value)>>> {
         let piece = self.incoming.next(deadline)?;
         let mut messages = Vec::new();
@@ -388,7 +388,7 @@ impl Stream {
     }
 }
 
-/// To the nearest second, where it is about one or more.
+/// Rounded to seconds, if the time is about a second or longer.
 fn round(duration: Duration) -> Duration {
     match duration + Duration::from_millis(500) {
         seconds if seconds.as_secs() > 0 => Duration::from_secs(seconds.as_secs()),

@@ -5,20 +5,20 @@ use std::time::Duration;
 
 use humantime::format_duration;
 
-/// Something that a proxy does, and that streams or the server's limits suffer from.
+/// A behaviour of a proxy that harms streams or the server's limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Finding {
-    /// The server is asked by HTTP/1.0.
+    /// Requests reach the server as HTTP/1.0.
     OldVersion,
-    /// The server is asked for another host than the client named.
+    /// Requests reach the server with another host than the client named.
     HostChanged { sent: String, arrived: Option<String> },
-    /// The server does not learn whose requests they are.
+    /// The server does not learn who its clients are.
     NoForwardedFor,
-    /// It takes the client's own word for that.
+    /// The server believes what the client itself says about its address.
     ForgedForwardedFor,
-    /// It could learn it, but does not believe the proxy.
+    /// The proxy names the client, but the server does not trust the proxy.
     UntrustedProxy { address: String },
-    /// A client that comes back can't say what it has seen.
+    /// A client that reconnects can't say what it has received.
     LastEventIdLost,
     /// Streams are compressed, which holds events back.
     Compressed { coding: String },
@@ -26,22 +26,22 @@ pub(super) enum Finding {
     Buffered { waited: Duration },
     /// Bodies that the server takes do not reach it.
     BodyRefused { bytes: u64, answer: String },
-    /// A stream that is idle is ended.
+    /// An idle stream is closed.
     IdleCut { after: Duration },
-    /// A stream is ended however busy it is.
+    /// A stream is closed even if it is busy.
     Cut { after: Duration },
-    /// Not even heartbeats come while a stream is idle.
+    /// Not even heartbeats arrive while a stream is idle.
     NoHeartbeat { waited: Duration, heartbeat: Duration },
     /// Streams of clients that have left stay open at the server.
     StreamsStayOpen { waited: Duration },
-    /// Browsers open few streams at a time.
+    /// Browsers can open only a few streams at a time.
     NoHttp2,
-    /// There is no TLS, and so no HTTP/2.
+    /// There is no TLS, and therefore no HTTP/2.
     NoTls,
 }
 
 impl Finding {
-    /// Does something not work? Else it could work better.
+    /// Whether something does not work. Otherwise it could work better.
     pub(super) fn is_problem(&self) -> bool {
         !matches!(self, Self::NoHttp2 | Self::NoTls)
     }

@@ -1,7 +1,7 @@
 //! `stepcast doctor`: finds out what proxies between this machine and a server do to requests and streams, and says
 //! what to change.
 //!
-//! It sends requests to which the server answers with what has arrived, and follows the stream of a project of its own.
+//! It sends requests to which the server replies with what it received, and follows the stream of a project of its own.
 
 mod advice;
 mod examine;
@@ -25,21 +25,21 @@ use super::watch::token_or_environment;
 use crate::config::Secret;
 use crate::model::ProjectId;
 
-/// How long an answer may take, and the head of a stream.
+/// How long a response, or the head of a stream, may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What is to be examined.
+/// The options of the command.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DoctorRequest {
     pub(super) server: ServerUrl,
     pub(super) token: Option<Secret>,
-    /// Whose stream is followed.
+    /// The project whose stream is followed.
     pub(super) project: ProjectId,
-    /// How long an idle stream is watched.
+    /// How long to watch an idle stream.
     pub(super) watch: Duration,
-    /// How long an event may take that is not held back.
+    /// How long an event may take before it counts as held back.
     pub(super) wait: Duration,
-    /// A file with the certificate of an authority that is trusted besides the usual ones.
+    /// A file with the certificate of an authority to trust in addition to the usual ones.
     pub(super) authority: Option<PathBuf>,
 }
 
@@ -77,14 +77,14 @@ pub(super) fn doctor(request: DoctorRequest) -> Result<ExitCode, CommandError> {
     Ok(ExitCode::FAILURE)
 }
 
-/// What has been found so far.
+/// The findings so far.
 struct Report<'e> {
     examination: &'e Examination,
     findings: Vec<Finding>,
 }
 
 impl Report<'_> {
-    /// Tells what is new. What two questions find is told once.
+    /// Prints new findings. A finding of two tests is printed once.
     fn tell(&mut self, found: Found) -> Result<(), CommandError> {
         for note in found.notes {
             say(format_args!("  ok       {note}"))?;

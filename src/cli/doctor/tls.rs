@@ -22,10 +22,10 @@ mod with {
     use crate::cli::doctor::wire::Wire;
     use crate::cli::follow::{ServerUrl, connect};
 
-    /// What browsers ask for.
+    /// The protocols that browsers offer by ALPN.
     const OF_BROWSERS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-    /// The authorities whose word counts: those of Mozilla's list, and one of the caller's.
+    /// The trusted authorities: those of Mozilla's list, and one of the caller's.
     pub(in crate::cli::doctor) struct Trust(RootCertStore);
 
     impl Trust {
@@ -45,13 +45,13 @@ mod with {
             Ok(Self(roots))
         }
 
-        /// The doctor's own calls are of HTTP/1.1.
+        /// Wraps the socket of a call. The doctor's own calls use HTTP/1.1.
         pub(in crate::cli::doctor) fn wrap(&self, server: &ServerUrl, socket: TcpStream) -> io::Result<Box<dyn Wire>> {
             let connection = self.connection(server, &[b"http/1.1"])?;
             Ok(Box::new(StreamOwned::new(connection, socket)))
         }
 
-        /// Would a browser get HTTP/2?
+        /// Whether a browser would get HTTP/2.
         pub(in crate::cli::doctor) fn has_http2(&self, server: &ServerUrl) -> io::Result<bool> {
             let mut socket = connect(&server.host_and_port())?;
             socket.set_read_timeout(Some(PATIENCE))?;
@@ -103,7 +103,7 @@ mod without {
     use crate::cli::doctor::wire::Wire;
     use crate::cli::follow::ServerUrl;
 
-    /// Nobody: there is no TLS.
+    /// Trusts nobody: this program was built without TLS.
     #[derive(Debug)]
     pub(in crate::cli::doctor) struct Trust;
 

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use super::tls;
 use crate::cli::follow::{ServerUrl, connect};
 
-/// The largest head of an answer, in bytes.
+/// The largest head of a response, in bytes.
 const HEAD_BYTES_MAX: u64 = 64 * 1024;
 
-/// How much of an answer's body is read, in bytes.
+/// The most bytes that are read of a response's body.
 const BODY_BYTES_MAX: u64 = 64 * 1024;
 
 /// A socket, or TLS over one.
@@ -19,18 +19,18 @@ pub(super) trait Wire: Read + Write {}
 
 impl<T: Read + Write> Wire for T {}
 
-/// Where calls go.
+/// The server to call, and how.
 #[derive(Debug)]
 pub(super) struct Caller {
     pub(super) server: ServerUrl,
-    /// Headers that every call has.
+    /// Headers of every call.
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) trust: tls::Trust,
-    /// How long an answer may take.
+    /// How long a response may take.
     pub(super) patience: Duration,
 }
 
-/// An answer up to its body.
+/// The head of a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Head {
     /// `HTTP/1.1`
@@ -39,48 +39,48 @@ pub(super) struct Head {
     headers: Vec<(String, String)>,
 }
 
-/// A whole answer.
+/// A complete response.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) head: Head,
     pub(super) body: Vec<u8>,
 }
 
-/// An answer whose body comes piece by piece. Dropping it closes the connection.
+/// A response whose body arrives piece by piece. Dropping it closes the connection.
 pub(super) struct Incoming {
     pub(super) head: Head,
     body: BufReader<Body>,
 }
 
-/// A socket whose reads end at a time.
+/// A socket whose reads end at a deadline.
 struct Timed {
     wire: Box<dyn Wire>,
     socket: TcpStream,
     deadline: Instant,
 }
 
-/// A body without its framing.
+/// Decodes the framing of a body.
 struct Body {
     wire: BufReader<Timed>,
     framing: Framing,
 }
 
-/// What tells where a body ends.
+/// How the end of a body is found.
 #[derive(Debug, PartialEq, Eq)]
 enum Framing {
-    /// Chunks: so many bytes of this one are left.
+    /// Chunked; the bytes left of this chunk.
     Chunks {
         left: u64,
         is_first: bool,
     },
     Length(u64),
-    /// The end of the connection.
+    /// By the end of the connection.
     Close,
     Ended,
 }
 
 impl Caller {
-    /// Sends a call and reads the whole answer.
+    /// Sends a call and reads the complete response.
     pub(super) fn ask(&self, method: &str, path: &str, more: &[(&str, &str)], body: &[u8]) -> io::Result<Answer> {
         let mut incoming = self.open(method, path, more, body)?;
         let mut read = Vec::new();
@@ -88,7 +88,7 @@ impl Caller {
         Ok(Answer { head: incoming.head, body: read })
     }
 
-    /// Sends a call and reads the head of the answer.
+    /// Sends a call and reads the head of the response.
     pub(super) fn open(&self, method: &str, path: &str, more: &[(&str, &str)], body: &[u8]) -> io::Result<Incoming> {
         let socket = connect(&self.server.host_and_port())?;
         socket.set_write_timeout(Some(self.patience))?;
@@ -99,14 +99,14 @@ impl Caller {
             false => Box::new(socket.try_clone()?),
         };
         let mut timed = Timed { wire, socket, deadline: Instant::now() + self.patience };
-        // A proxy that takes no more of a body says why before it closes.
+        // A proxy that refuses the rest of a body says why before it closes.
         let sent = timed.wire.write_all(&self.request(method, path, more, body)).and_then(|()| timed.wire.flush());
         if let Err(error) = sent.as_ref()
             && is_late(error)
         {
             return Err(ErrorKind::TimedOut.into());
         }
-        // A large body may take longer to send than an answer may take to come.
+        // A large body may take longer to send than a response may take to arrive.
         timed.deadline = Instant::now() + self.patience;
         let mut wire = BufReader::new(timed);
         let head = match (read_head(&mut wire), sent) {
@@ -151,10 +151,10 @@ impl Head {
 }
 
 impl Incoming {
-    /// What has come of the body since it was asked last, waiting until `deadline` for it; nothing at the end.
+    /// The part of the body that arrived since the last call. Waits for it until `deadline`. `None` at the end.
     ///
     /// # Errors
-    /// [`is_late`] where nothing came.
+    /// [`is_late`] if nothing arrived.
     pub(super) fn next(&mut self, deadline: Instant) -> io::Result<Vec<u8>> {
         self.body.get_mut().wire.get_mut().deadline = deadline;
         let piece = self.body.fill_buf()?.to_vec();
@@ -163,7 +163,7 @@ impl Incoming {
     }
 }
 
-/// Did it fail because nothing came in time?
+/// Whether it failed because nothing arrived in time.
 pub(super) fn is_late(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
@@ -227,7 +227,7 @@ fn read_head(wire: &mut impl BufRead) -> io::Result<Head> {
             let (name, value) = line.split_once(':').unwrap_or((&line, ""));
             headers.push((name.to_owned(), value.trim().to_owned()));
         }
-        // Before the answer there may be word that it will come.
+        // An interim response may precede the response.
         if !(100..200).contains(&status) {
             return Ok(Head { version: version.to_owned(), status, headers });
         }

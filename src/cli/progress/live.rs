@@ -22,7 +22,7 @@ const STEPS_SHOWN_MAX: usize = 10;
 /// The longest title, in characters; leaves half of a common terminal's 80 columns for the step's output.
 const TITLE_CHARS_MAX: usize = 40;
 
-/// How much of a line that still grows is shown, in characters: what a common terminal has room for behind a title.
+/// The most characters shown of a line that still grows: what a common terminal has room for after a title.
 const TAIL_CHARS: usize = 48;
 
 /// How often the lines of running steps move.

@@ -7,16 +7,16 @@ use crate::cli::error::CommandError;
 use crate::config::{Config, ListenAddress};
 use crate::server::{ListenKey, Listener, Origin};
 
-/// The name of listeners that stand for `metrics.listen`.
+/// The name of sockets that replace `metrics.listen`.
 const METRICS: &str = "metrics";
 
-/// The name of those that stand for `tls.listen`; all others stand for `listen`.
+/// The name of sockets that replace `tls.listen`; all others replace `listen`.
 const TLS: &str = "tls";
 
-/// What the manager has handed over, if anything. To be called once, before this program opens anything.
+/// Takes the sockets that the manager passed, if any. Call this once, before this program opens anything.
 ///
 /// # Errors
-/// One of the descriptors is no socket that can be served at.
+/// If one of the descriptors is not a socket that the server can listen on.
 pub(in crate::cli) fn listeners() -> Result<Vec<Listener>, CommandError> {
     let failed = |why: String| CommandError::new(format!("cannot use the sockets of the service manager: {why}"));
     check_that_all_are_open().map_err(failed)?;
@@ -32,7 +32,7 @@ pub(in crate::cli) fn listeners() -> Result<Vec<Listener>, CommandError> {
     sockets.into_iter().map(listener).collect()
 }
 
-/// A descriptor that is not open must not be taken for one: it would be whatever is opened next.
+/// Fails if a passed descriptor is not open: its number would be reused by whatever is opened next.
 fn check_that_all_are_open() -> Result<(), String> {
     const FIRST: u32 = 3;
     let variable = |name| std::env::var(name).ok()?.parse::<u32>().ok();
@@ -47,7 +47,7 @@ fn check_that_all_are_open() -> Result<(), String> {
     }
 }
 
-/// Has `config` say where it is served in truth, so that everything which goes by it does.
+/// Replaces the addresses in `config` by those of the passed sockets, so that everything else uses the real ones.
 pub(in crate::cli) fn take_places(config: &mut Config, listeners: &[Listener]) {
     let places = [(ListenKey::Main, "listen"), (ListenKey::Tls, "tls.listen"), (ListenKey::Metrics, "metrics.listen")];
     for (key, place) in places {
@@ -67,7 +67,7 @@ pub(in crate::cli) fn take_places(config: &mut Config, listeners: &[Listener]) {
     }
 }
 
-/// Of several addresses one that others reach, where there is one. A Unix socket is as loopback is.
+/// Returns an address that other machines can reach, if there is one. A Unix socket counts as loopback.
 fn most_open(addresses: impl Iterator<Item = SocketAddr>) -> ListenAddress {
     let addresses: Vec<_> = addresses.collect();
     let is_open = |address: &&SocketAddr| !address.ip().to_canonical().is_loopback();

@@ -11,10 +11,10 @@ use std::time::Duration;
 use super::watchdog;
 use crate::clock;
 
-/// How long a manager that takes nothing is waited for.
+/// How long to wait for a manager that does not read.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Tells the service manager, where there is one, how this program is. Clones tell the same one.
+/// Tells the service manager, if there is one, the state of this process. Clones share one socket.
 #[derive(Clone)]
 pub(in crate::cli) struct Notifier {
     manager: Option<Arc<Manager>>,
@@ -27,7 +27,7 @@ struct Manager {
 }
 
 impl Notifier {
-    /// Of the manager that the environment names.
+    /// Returns a notifier for the manager that the environment names.
     pub(in crate::cli) fn from_environment() -> Self {
         let name = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty());
         let manager = name.and_then(|name| match Manager::at(&name) {
@@ -42,45 +42,45 @@ impl Notifier {
         Self { manager, watchdog }
     }
 
-    /// It serves.
+    /// Reports that the server is running.
     pub(in crate::cli) fn ready(&self, status: &str) {
         self.tell(&format!("READY=1\nSTATUS={status}"));
     }
 
-    /// Another process is about to take over.
+    /// Reports that another process is about to take over.
     pub(in crate::cli) fn reloading(&self) {
         self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={}\nSTATUS=upgrading", clock::since_boot().as_micros()));
     }
 
-    /// It ends.
+    /// Reports that this process is ending.
     pub(in crate::cli) fn stopping(&self) {
         self.tell("STOPPING=1\nSTATUS=stopping");
     }
 
-    /// Another process is the service from now on.
+    /// Reports that the process `pid` is the service from now on.
     pub(in crate::cli) fn main_pid(&self, pid: u32) {
         self.tell(&format!("MAINPID={pid}"));
     }
 
-    /// It can't serve just now.
+    /// Reports why the server can't run just now.
     pub(in crate::cli) fn trouble(&self, why: &str) {
         self.tell(&format!("STATUS={why}"));
     }
 
-    /// Is there anyone to tell?
+    /// Returns whether there is a manager.
     pub(in crate::cli) fn has_manager(&self) -> bool {
         self.manager.is_some()
     }
 
-    /// It is alive.
+    /// Reports that this process is alive.
     pub(super) fn beat(&self) {
         self.tell("WATCHDOG=1");
     }
 
-    /// Beats from now on for as long as `turns` moves, where the manager expects it.
+    /// Sends keep-alive messages from now on while `turns` changes, if the manager expects them.
     ///
     /// # Errors
-    /// Where the system grants no thread more.
+    /// If the system can't start a thread.
     pub(in crate::cli) fn beat_with(&self, turns: impl Fn() -> u64 + Send + 'static) -> io::Result<()> {
         match (&self.manager, self.watchdog) {
             (Some(_), Some(interval)) => watchdog::start(self.clone(), turns, interval),
@@ -111,7 +111,7 @@ impl Manager {
 
 #[cfg(test)]
 impl Notifier {
-    /// One, and the socket of the manager that it tells.
+    /// A notifier, and the socket that receives its messages.
     pub(super) fn to_test(name: &str, watchdog: Duration) -> (Self, UnixDatagram) {
         let name = format!("stepcast-{name}-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).expect("a name");

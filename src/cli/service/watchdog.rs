@@ -7,20 +7,20 @@ use std::time::Duration;
 
 use super::Notifier;
 
-/// Beats in the time after which the manager would act.
+/// Messages sent in the time after which the manager would act.
 const BEATS: u32 = 3;
 
-/// How long a beat may be late, where the environment says that there are to be any for this process.
+/// The time without a message after which the manager acts, if the environment asks this process for messages.
 pub(super) fn interval(microseconds: Option<String>, pid: Option<String>, own_pid: u32) -> Option<Duration> {
     let is_own = pid.is_none_or(|pid| pid.parse() == Ok(own_pid));
     let microseconds = microseconds?.parse().ok().filter(|&microseconds| microseconds > 0 && is_own)?;
     Some(Duration::from_micros(microseconds))
 }
 
-/// Beats for as long as `turns` moves.
+/// Sends keep-alive messages while `turns` changes.
 ///
 /// # Errors
-/// Where the system grants no thread.
+/// If the system can't start a thread.
 pub(super) fn start(to: Notifier, turns: impl Fn() -> u64 + Send + 'static, interval: Duration) -> io::Result<()> {
     let beat = move || {
         let mut seen = turns();
@@ -47,7 +47,7 @@ mod tests {
         let (to, heard) = Notifier::to_test("watchdog", Duration::from_millis(3));
         let asked = Arc::new(AtomicU64::new(0));
         let count = asked.clone();
-        // It hangs until it was asked ten times, and then goes round.
+        // The loop hangs until it was asked ten times, and turns after that.
         let turns = move || count.fetch_add(1, Ordering::SeqCst).max(10);
         start(to, turns, Duration::from_millis(3)).expect("a thread");
         let mut text = [0; 64];

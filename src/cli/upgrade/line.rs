@@ -1,4 +1,4 @@
-//! The socket between an old process and a new one, and their messages. It preserves message boundaries, and carries
+//! The socket between an old process and a new one, and their messages. It preserves message boundaries and carries
 //! descriptors.
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -17,33 +17,33 @@ use rustix::net::{
 use crate::api::Door;
 use crate::server::{ListenKey, Listener, Origin, PassedConnection};
 
-/// Bytes of a connection's input that go in one message.
+/// The most bytes of a connection's input in one message.
 const PIECE_BYTES: usize = 32 * 1024;
 
-/// One end of it.
+/// One end of the socket.
 #[derive(Debug)]
 pub(super) struct Line(OwnedFd);
 
-/// What is said.
+/// A message between the two processes.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// Old to new: a socket that listens.
+    /// Old to new: a listening socket.
     Listener(Listener),
-    /// Old to new: those were all.
+    /// Old to new: all listening sockets were sent.
     AllListeners,
-    /// New to old: everything is checked.
+    /// New to old: all checks have passed.
     Ready,
-    /// Old to new: a connection, and the first of what was read of it.
+    /// Old to new: a connection. What was read of it follows as `Input`.
     Connection(PassedConnection),
-    /// Old to new: more of what was read of the connection before.
+    /// Old to new: a piece of what was read of the last connection.
     Input(Vec<u8>),
     /// Old to new: the store is closed.
     TakeOver,
-    /// New to old: it serves.
+    /// New to old: the new server is running.
     Serving,
 }
 
-/// One message, ready to be sent.
+/// A message in the form in which it is sent.
 #[derive(Debug)]
 pub(super) struct Letter<'l> {
     bytes: Vec<u8>,
@@ -56,7 +56,7 @@ impl<'l> Letter<'l> {
         Self { bytes: vec![b'L', key_to_byte(listener.key()), origin], descriptor: Some(listener.as_fd()) }
     }
 
-    /// A connection, and what was read of it.
+    /// The messages that pass on a connection and what was read of it.
     pub(super) fn of_connection(connection: &'l PassedConnection) -> impl Iterator<Item = Self> {
         let bytes = vec![b'C', door_to_byte(connection.door())];
         let pieces = connection.input().chunks(PIECE_BYTES);
@@ -64,7 +64,7 @@ impl<'l> Letter<'l> {
         std::iter::once(Self { bytes, descriptor: Some(connection.as_fd()) }).chain(input)
     }
 
-    /// A message without more to it.
+    /// A message without data.
     pub(super) fn saying(message: &Message) -> Self {
         let byte = match message {
             Message::AllListeners => b'A',
@@ -80,27 +80,27 @@ impl<'l> Letter<'l> {
 }
 
 impl Line {
-    /// Both ends of a new one; `patience` is how long this one waits until the other side takes a message.
+    /// Creates both ends. `patience` is how long a send from this end waits for the other side.
     ///
     /// # Errors
-    /// Where the process may have no descriptor more.
+    /// If the process may open no more descriptors.
     pub(super) fn pair(patience: Duration) -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         Self::at(ours, patience).map(|ours| (ours, theirs))
     }
 
-    /// The end behind this descriptor.
+    /// Uses this descriptor as one end.
     ///
     /// # Errors
-    /// Where it is no socket.
+    /// If it is not a socket.
     pub(super) fn at(end: OwnedFd, patience: Duration) -> io::Result<Self> {
         set_socket_timeout(&end, Timeout::Send, Some(patience))?;
         Ok(Self(end))
     }
 
     /// # Errors
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) where the other side does not take it in time; it may be sent again. Anything
-    /// else where it is gone.
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if the other side does not take the message in time; it may be sent
+    /// again. Any other error means that the other side is gone.
     pub(super) fn send(&self, letter: &Letter) -> io::Result<()> {
         let descriptors: Vec<_> = letter.descriptor.into_iter().collect();
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
@@ -108,15 +108,15 @@ impl Line {
         if !descriptors.is_empty() {
             control.push(SendAncillaryMessage::ScmRights(&descriptors));
         }
-        // With a timeout it is never begun again by itself, whatever the signal's handler was installed with.
+        // With a timeout set, the kernel never restarts the call after a signal, whatever flags the handler has.
         retry_on_intr(|| sendmsg(&self.0, &[IoSlice::new(&letter.bytes)], &mut control, SendFlags::NOSIGNAL))?;
         Ok(())
     }
 
-    /// What the other side says next, within `patience` where there is one; nothing where it is gone.
+    /// Receives the next message, within `patience` if it is set. Returns `None` if the other side is gone.
     ///
     /// # Errors
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) where it says nothing in time, and what is no message.
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if no message comes in time; another error if a message is invalid.
     pub(super) fn receive(&self, patience: Option<Duration>) -> io::Result<Option<Message>> {
         set_socket_timeout(&self.0, Timeout::Recv, patience)?;
         let mut bytes = vec![0; 1 + PIECE_BYTES];

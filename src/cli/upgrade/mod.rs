@@ -26,6 +26,6 @@ mod successor;
 pub(super) use self::predecessor::{Predecessor, restore_limit};
 pub(super) use self::succession::{HandedOver, Succession};
 
-/// The variable that tells a process that it was started to take over: the old process's id, a colon, and how many
-/// descriptors programs that it starts may have (nothing for as many as there are).
+/// The variable that tells a process that it was started to take over: the id of the old process, a colon, and the
+/// descriptor limit for the programs that it starts (empty if there is no limit).
 const VARIABLE: &str = "UPGRADE_OF_STEPCAST";

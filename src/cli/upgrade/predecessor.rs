@@ -13,50 +13,50 @@ use super::line::{Letter, Line, Message};
 use crate::cli::error::CommandError;
 use crate::server::{Listener, PassedConnection};
 
-/// How long it may take to take a message.
+/// How long the old process may take to accept a message.
 const SEND_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long the end of the old process is waited for, before the new one counts as the service all the same.
+/// How long to wait for the end of the old process. After that the new one counts as the service anyway.
 const END_PATIENCE: Duration = Duration::from_secs(5);
 
-/// See the top of this file.
+/// The old process.
 #[derive(Debug)]
 pub(in crate::cli) struct Predecessor {
     line: Line,
     pid: u32,
 }
 
-/// Gives this process the descriptor limit that the old one was started with, and not the one that it had raised: the
-/// programs that tools are have it too. Does nothing where no process is replaced.
+/// Restores the descriptor limit that the old process was started with, because the old process has raised its own and
+/// programs that tools start inherit it. Does nothing if this process replaces none.
 pub(in crate::cli) fn restore_limit() {
     let Some((_, descriptors)) = asked() else { return };
     let limit = Rlimit { current: descriptors, ..getrlimit(Resource::Nofile) };
-    // Fails only where it would be raised beyond what is granted, which it was not before either.
+    // Fails only if the limit is above what is granted, and then the old process did not have it either.
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
-/// The old process's id and descriptor limit, where this one was started to replace it.
+/// The old process's id and descriptor limit, if this process was started to replace it.
 fn asked() -> Option<(u32, Option<u64>)> {
     let text = std::env::var(VARIABLE).ok()?;
     let (pid, descriptors) = text.split_once(':')?;
     let pid: u32 = pid.parse().ok()?;
-    // A program that such a process has started inherits the variable and means nothing by it.
+    // Programs started by such a process inherit the variable, but it is not meant for them.
     let is_child = getppid().is_some_and(|parent| parent.as_raw_nonzero().get().unsigned_abs() == pid);
     (is_child || has_line()).then(|| (pid, descriptors.parse().ok()))
 }
 
-/// Is stdin a line to a process to replace? Where that has ended by now it is nobody's parent, and this process is to end
-/// too, and not to serve beside whatever is started next.
+/// Whether stdin is the socket of an old process. If that process has ended by now, it is no longer the parent. This
+/// process must then end too, and not serve next to a newly started one.
 fn has_line() -> bool {
     let is_unix = socket_domain(stdin()).is_ok_and(|domain| domain == AddressFamily::UNIX);
     is_unix && socket_type(stdin()).is_ok_and(|kind| kind == SocketType::SEQPACKET)
 }
 
 impl Predecessor {
-    /// The process that this one was started to replace, if it was.
+    /// Returns the process that this one was started to replace, if any.
     ///
     /// # Errors
-    /// What stdin is can't be that process.
+    /// If stdin is not a socket to that process.
     pub(in crate::cli) fn here() -> Result<Option<Self>, CommandError> {
         let Some((pid, _)) = asked() else { return Ok(None) };
         let take_line = || -> io::Result<Line> {
@@ -72,10 +72,10 @@ impl Predecessor {
         self.pid
     }
 
-    /// The sockets that it listens at.
+    /// Receives the listening sockets of the old process.
     ///
     /// # Errors
-    /// It has gone.
+    /// If the old process is gone.
     pub(in crate::cli) fn listeners(&self) -> Result<Vec<Listener>, CommandError> {
         let mut listeners = Vec::new();
         loop {
@@ -87,10 +87,11 @@ impl Predecessor {
         }
     }
 
-    /// Says that this process is ready, and waits until the old one has closed the store; the connections that it leaves.
+    /// Says that this process is ready, and waits until the old one has closed the store. Returns the connections that
+    /// the old one passes on.
     ///
     /// # Errors
-    /// It has gone, or goes on by itself.
+    /// If the old process is gone, or continues to serve.
     pub(in crate::cli) fn take_over(&self) -> Result<Vec<PassedConnection>, CommandError> {
         self.say(&Message::Ready)?;
         let mut connections: Vec<PassedConnection> = Vec::new();
@@ -104,9 +105,9 @@ impl Predecessor {
         }
     }
 
-    /// Says that this process serves, and waits until the old one has ended, and with it whatever it has told of itself.
+    /// Says that this process serves, and waits until the old one has ended and so has sent all its notifications.
     pub(in crate::cli) fn relieve(self) {
-        // Who is gone knows all that it has to.
+        // A process that is gone needs no message.
         if self.say(&Message::Serving).is_ok() {
             let _ = self.line.receive(Some(END_PATIENCE));
         }

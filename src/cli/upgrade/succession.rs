@@ -1,4 +1,4 @@
-//! The handover in the old process: what SIGUSR2 starts, and how it continues once the server has ended.
+//! The handover in the old process: what SIGUSR2 starts, and what happens once the server has ended.
 
 use std::env;
 use std::io;
@@ -13,17 +13,17 @@ use crate::cli::error::CommandError;
 use crate::cli::service::Notifier;
 use crate::server::{Legacy, Listener, PassedConnection, RunningServer, Stopper};
 
-/// What all others of a container end with.
+/// The process whose end ends all others of its container.
 const FIRST_PROCESS: u32 = 1;
 
-/// What systemd tells a process that it has started itself: its own id.
+/// The variable in which systemd passes a process that it has started that process's own id.
 const STARTED_BY_SYSTEMD: &str = "SYSTEMD_EXEC_PID";
 
-/// See the top of this file. Clones are of the same.
+/// The state of the handover, shared by all clones.
 #[derive(Clone)]
 pub(in crate::cli) struct Succession {
     state: Arc<Mutex<State>>,
-    /// Held as long as a new process is being started: nobody ends meanwhile and leaves it behind.
+    /// Held while a new process is being started, so that this process does not end and leave it behind.
     starting: Arc<Mutex<()>>,
     notifier: Notifier,
 }
@@ -31,11 +31,11 @@ pub(in crate::cli) struct Succession {
 #[derive(Default)]
 struct State {
     server: Option<Serving>,
-    /// It is ready, and waits for the server's end.
+    /// A new process that is ready and waits for the server to end.
     successor: Option<Successor>,
 }
 
-/// What has to be known of the server that serves.
+/// What an upgrade needs to know of the running server.
 #[derive(Clone)]
 struct Serving {
     stopper: Stopper,
@@ -43,19 +43,19 @@ struct Serving {
     status: String,
 }
 
-/// What has become of a server that was to be replaced.
+/// The result of a handover.
 pub(in crate::cli) enum HandedOver {
     /// Another process serves, or both were told to end.
     Over,
-    /// This process has to go on, with what it had.
+    /// This process must continue, with its sockets and connections.
     GoOn(Vec<Listener>, Vec<PassedConnection>),
 }
 
 impl Succession {
-    /// From now on SIGUSR2 begins an upgrade of the server that serves then, if any does.
+    /// From now on, SIGUSR2 starts an upgrade of the running server, if there is one.
     ///
     /// # Errors
-    /// Where the system grants no thread, or the signal can't be caught.
+    /// If no thread can be started, or the signal can't be caught.
     pub(in crate::cli) fn on_signal(notifier: Notifier) -> io::Result<Self> {
         let succession = Self { state: Arc::default(), starting: Arc::default(), notifier };
         let mut signals = Signals::new([SIGUSR2])?;
@@ -65,14 +65,14 @@ impl Succession {
         Ok(succession)
     }
 
-    /// This server serves from now on; `status` is what is said of it.
+    /// Sets the server that runs from now on. `status` describes it to the service manager.
     pub(in crate::cli) fn serves(&self, server: &RunningServer, status: String) {
         let (stopper, listeners) = (server.stopper(), server.listeners());
         self.notifier.ready(&status);
         self.state().server = Some(Serving { stopper, listeners, status });
     }
 
-    /// Starts a successor, and once it is ready has the server end for it.
+    /// Starts a successor. Once that is ready, makes the server end and hand over.
     fn begin(&self) {
         let _starting = lock(&self.starting);
         let Some(Serving { stopper, listeners, status }) = self.state().server.clone() else {
@@ -101,7 +101,7 @@ impl Succession {
         }
     }
 
-    /// Why the service would end with this process.
+    /// Why the service would end together with this process, if it would.
     fn why_bound_to_this_process(&self) -> Option<&'static str> {
         let id = process::id();
         if id == FIRST_PROCESS {
@@ -112,10 +112,10 @@ impl Succession {
             .then_some("systemd would end the service with this process: its unit needs Type=notify")
     }
 
-    /// The server has ended and its store is closed: whoever is ready takes over.
+    /// Lets the successor take over, after the server has ended and its store is closed.
     ///
     /// # Errors
-    /// Nobody does, and the listening sockets are lost.
+    /// If no process takes over and the listening sockets are lost.
     pub(in crate::cli) fn hand_over(&self, legacy: Legacy) -> Result<HandedOver, CommandError> {
         let (serving, successor) = {
             let mut state = self.state();
@@ -134,7 +134,7 @@ impl Succession {
             }
             Err(why) => {
                 log::error!("upgrade failed: {why}; this process continues");
-                // Only for a moment does anyone else have them.
+                // If others still hold the sockets, it is only for a moment.
                 let listeners =
                     Arc::try_unwrap(listeners).or_else(|shared| shared.iter().map(Listener::try_clone).collect());
                 let listeners = listeners.map_err(|error| CommandError::io("go on listening", &error))?;
@@ -155,7 +155,7 @@ impl Succession {
         Ok(())
     }
 
-    /// The server was told to end: nobody takes over any more.
+    /// Ends a waiting successor: the server was told to end, so no process takes over any more.
     pub(in crate::cli) fn end(&self) {
         let _starting = lock(&self.starting);
         let successor = {

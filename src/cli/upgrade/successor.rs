@@ -1,4 +1,4 @@
-//! The process that is to take over from this process.
+//! The process that takes over from this process.
 
 use std::io;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,22 +12,22 @@ use crate::clock;
 use crate::executor::tool::descriptors_at_start;
 use crate::server::{Listener, PassedConnection, Stopper};
 
-/// How long it may take to get ready.
+/// How long the new process may take to become ready.
 const READY_PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long it may take from the moment when the store is free until it serves.
+/// How long the new process may take to serve after the store was closed.
 const SERVE_PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often whoever waits for it looks whether this process was told to end.
+/// How often a wait checks whether this process was told to end.
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// How often its end is looked for.
+/// How often to check whether the new process has ended.
 const END_PACE: Duration = Duration::from_millis(5);
 
-/// Variables that a service manager meant for the process that it started, and not for this one.
+/// Variables that a service manager meant for this process, and not for the new one.
 const OF_THE_FIRST: [&str; 4] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"];
 
-/// See the top of this file. It is killed where it is dropped before it serves.
+/// The new process. It is killed if it is dropped before it serves.
 #[derive(Debug)]
 pub(super) struct Successor {
     child: Child,
@@ -35,22 +35,22 @@ pub(super) struct Successor {
     has_taken_over: bool,
 }
 
-/// Why nothing came of waiting for it.
+/// Why a wait for the new process failed.
 enum Lapse {
     /// This process was told to end.
     Over,
     /// It took too long.
     Late,
-    /// It has ended, or as good as.
+    /// It has ended, or its socket has failed.
     Gone,
 }
 
 impl Successor {
-    /// Starts this program anew, from the path and with the arguments that it was started with itself, and waits until it
-    /// is ready to take over, unless the server of `stopper` is told to end meanwhile.
+    /// Starts this program again, with the path and arguments that this process was started with, and waits until the
+    /// new process is ready to take over. Gives up if the server of `stopper` is told to end meanwhile.
     ///
     /// # Errors
-    /// Why it is not, in a sentence.
+    /// The reason, in one sentence.
     pub(super) fn start(listeners: &[Listener], stopper: &Stopper) -> Result<Self, String> {
         let mut successor = Self::spawn().map_err(|error| format!("cannot start the program: {error}"))?;
         let all = listeners.iter().map(Letter::listener).chain([Letter::saying(&Message::AllListeners)]);
@@ -81,11 +81,11 @@ impl Successor {
         self.child.id()
     }
 
-    /// Hands over, now that the store is closed, and waits until it serves. Where the server of `stopper`, which has ended,
-    /// is told to end meanwhile, the new process is told so.
+    /// Hands over, now that the store is closed, and waits until the new process serves. If `stopper` is told to end
+    /// meanwhile, although its server has ended, the new process is told to end too.
     ///
     /// # Errors
-    /// Why it does not serve, in a sentence; it has ended by then, or ends when it is dropped.
+    /// Why it does not serve, in one sentence. It has ended by then, or ends when it is dropped.
     pub(super) fn take_over(&mut self, connections: &[PassedConnection], stopper: &Stopper) -> Result<(), String> {
         let all = connections.iter().flat_map(Letter::of_connection).chain([Letter::saying(&Message::TakeOver)]);
         match self.converse(all, SERVE_PATIENCE, stopper) {
@@ -104,7 +104,7 @@ impl Successor {
         }
     }
 
-    /// Tells it all this; what it says to that, within `patience` in all.
+    /// Sends `letters` and returns the answer, all within `patience`.
     fn converse<'l>(
         &self,
         mut letters: impl Iterator<Item = Letter<'l>>,
@@ -116,7 +116,7 @@ impl Successor {
         wait(until, stopper, || self.line.receive(Some(GLANCE)))?.ok_or(Lapse::Gone)
     }
 
-    /// Ends it as this process was told to end.
+    /// Ends the new process gracefully, until this process is told to hurry.
     fn end_gracefully(&mut self, stopper: &Stopper) {
         let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
         while !stopper.is_told_to_hurry() {
@@ -134,7 +134,7 @@ impl Successor {
     }
 
     fn end(&mut self) -> io::Result<ExitStatus> {
-        /// It has closed its line, which it does by ending.
+        /// How long it may take to end after its socket has closed.
         const END_PATIENCE: Duration = Duration::from_secs(1);
         let began = clock::mono();
         while clock::mono() - began < END_PATIENCE {
@@ -148,7 +148,7 @@ impl Successor {
     }
 }
 
-/// Tries until something comes of it.
+/// Repeats `attempt` as long as it would block, until `until` or until this process is told to end.
 fn wait<T>(until: Duration, stopper: &Stopper, mut attempt: impl FnMut() -> io::Result<T>) -> Result<T, Lapse> {
     loop {
         match attempt() {
@@ -164,7 +164,7 @@ fn wait<T>(until: Duration, stopper: &Stopper, mut attempt: impl FnMut() -> io::
 impl Drop for Successor {
     fn drop(&mut self) {
         if !self.has_taken_over {
-            // Fails where it has ended by itself.
+            // Fails if the process has already ended.
             let _ = self.child.kill();
             let _ = self.child.wait();
         }

@@ -68,7 +68,7 @@ impl Client {
         found.unwrap_or_else(|| panic!("no message of {event}"))
     }
 
-    /// Those that are there stay where they are; new ones come behind.
+    /// Messages that are known stay where they are; new ones come after them.
     fn messages_snapshot(&mut self, told: &[Value]) {
         let of = |id: &Value| told.iter().find(|message| message["id"] == *id).cloned();
         self.messages = self.messages.iter().filter_map(|message| of(&message["id"])).collect();

@@ -91,7 +91,8 @@ fn ai_sdk(head: &Arc<RunHead>, events: &[RunEvent]) {
     assert!(always.is_done && !always.end.is_empty());
 }
 
-/// A client whose stream is cut behind any event, and that goes on with what it has of the message, has all of it in the end.
+/// A client whose stream is cut after any event, and that continues with what it has of the message, has all of it in
+/// the end.
 fn ai_sdk_goes_on(head: &Arc<RunHead>, events: &[RunEvent], rng: &mut Rng) {
     let mut encoder = Encoder::new(Format::AiSdk { in_turns: false }, head.clone());
     let mut always = AiClient::default();

@@ -43,7 +43,7 @@ fn question() -> Value {
     json!({"message": "Go on?"})
 }
 
-/// The numbers of the messages behind which a stream in turns ends.
+/// The numbers of the messages after which a stream in turns ends.
 fn ends(plan: &Value, events: &[RunEvent]) -> Vec<usize> {
     let ends = [AG_UI, AI_SDK].map(|format| {
         let mut encoder = Encoder::new(format, head(plan));

@@ -224,7 +224,7 @@ impl Journal {
                 }
                 continue;
             }
-            // One that was changed is read again: what is in memory may be ahead of what is kept, or behind it.
+            // A run that was changed is read again: its state in memory may be newer or older than the stored one.
             let known = before.runs.get(&run.number).filter(|known| self.is_kept(run.number, known));
             let plan = self.plan_of(&run, known)?;
             let (plan, no_plan) = match plan {

@@ -6,7 +6,7 @@ use crate::log::protocol::{Answer, EventList, Refusal};
 use crate::log::store::{Flow, History, StoreError, StoredMessage};
 use crate::model::{ProjectId, RunId};
 
-/// A page of a run's messages ends behind the one that makes it this large, however many more it might hold.
+/// A page of a run's messages ends after the message that makes it this large, even if more messages were asked for.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// What is listed of a run's messages.

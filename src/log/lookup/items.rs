@@ -11,7 +11,7 @@ use crate::model::{
     write_message_of,
 };
 
-/// A page ends behind the item that makes it this large, however many more it might hold.
+/// A page ends after the item that makes it this large, even if more items were asked for.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The most steps whose items are shown together; the number of further steps is shown.

@@ -185,7 +185,8 @@ struct ProjectSummary<'a> {
     last_activity: Timestamp,
 }
 
-/// A page of the list of projects: of those that are `visible`, or of all, those behind `after`, in the order of their ids.
+/// A page of the list of projects: those that are `visible`, or all, that come after `after`, in the order of their
+/// ids.
 pub(in crate::log) fn list_projects(
     heads: &Heads,
     visible: Option<&[ProjectId]>,

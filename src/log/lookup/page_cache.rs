@@ -154,7 +154,7 @@ mod tests {
 
     const CACHE_BYTES_MAX: usize = 1024 * 1024;
 
-    /// Messages behind `after`, each of ten bytes, up to `last`.
+    /// Messages after `after`, each of ten bytes, up to `last`.
     fn block(after: u64, last: u64) -> Block {
         let bytes: Vec<u8> = (after + 1..=last).flat_map(|seq| format!("{seq:>9}\n").into_bytes()).collect();
         let marks = (after + 1..=last).map(|seq| (seq, (seq - after) as usize * 10)).collect();

@@ -44,7 +44,7 @@ pub(in crate::log) struct Telling<'a> {
 /// Why something can't be retold.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::log) enum Miss {
-    /// Something behind the position is gone.
+    /// A message after the position is gone.
     Lost,
     /// The run is gone.
     NoRun,

@@ -171,7 +171,8 @@ pub(super) const END_RUNS: &str = "
         FROM (SELECT project, count(*) AS count, sum(weight) AS weight FROM x GROUP BY project) s WHERE p.id = s.project";
 /// Parameters: projects, names, when, bytes, fingerprints, answers; how long a key is bound.
 pub(super) const BIND_KEYS: &str = "SELECT stepcast_bind_keys($1, $2, $3, $4, $5, $6, $7)";
-/// Parameters: behind which number, without these, how many. Which have more time; that one is spent is found out when it is to be.
+/// Parameters: after which number, except these, how many. Tickets with a longer life; that one is spent is found out
+/// when it is to be spent.
 pub(super) const EXTENDED_TICKETS: &str =
     "SELECT id, note FROM stepcast_tickets WHERE spent IS NULL AND id > $1 AND id <> ALL ($2) ORDER BY id LIMIT $3";
 

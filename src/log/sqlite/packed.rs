@@ -130,7 +130,7 @@ pub(super) fn take_outer(from: &mut &[u8]) -> Option<StoredMessage> {
     take_message(from).map(|message| message.to_stored(seq))
 }
 
-/// Takes a message off the front; nothing where there is none.
+/// Takes a message off the front, if there is one.
 pub(super) fn take_message<'a>(from: &mut &'a [u8]) -> Option<Lying<'a>> {
     let run = std::num::NonZeroU64::new(take_number(from)?).map(RunNumber);
     let (&code, rest) = from.split_first()?;
@@ -139,7 +139,7 @@ pub(super) fn take_message<'a>(from: &mut &'a [u8]) -> Option<Lying<'a>> {
     Some(Lying { at, run, place: place_of(code)?, json: take_bytes(from)? })
 }
 
-/// Appends `bytes` behind their length.
+/// Appends the length of `bytes`, and then `bytes`.
 pub(super) fn put_bytes(to: &mut Vec<u8>, bytes: &[u8]) {
     put_number(to, bytes.len() as u64);
     to.extend_from_slice(bytes);

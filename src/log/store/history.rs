@@ -23,8 +23,8 @@ pub trait History {
     /// If it can't be read.
     fn floor(&self, project: &ProjectId) -> Result<u64, StoreError>;
 
-    /// Calls `each` with a project's messages behind `after` in order, until it says stop. With `run`, that run's
-    /// alone, its first and last even where the rest is gone, and the turns of one that has not ended.
+    /// Calls `each` with a project's messages after `after` in order, until it says stop. With `run`, only with that
+    /// run's: its first and last even if the rest is gone, and the turns of one that has not ended.
     ///
     /// # Errors
     /// If they can't be read.

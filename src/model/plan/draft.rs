@@ -24,11 +24,11 @@ const DESCRIPTION_CHARS_MAX: usize = 16_384;
 const DELAY_MS_MAX: u64 = 86_400_000;
 /// The longest timeout of a step or a run: 30 days, in milliseconds.
 const TIMEOUT_MS_MAX: u64 = 30 * DELAY_MS_MAX;
-/// The longest estimate: the greatest integer that JavaScript tells from its neighbours.
+/// The longest estimate: the largest integer that is exact in JavaScript.
 const ESTIMATE_MS_MAX: u64 = (1 << 53) - 1;
-/// How deep a document may nest: as deep as the JSON reader lets it. What looks into a draft may recurse that far.
+/// How deep a document may nest: as deep as the JSON reader allows. Code that looks into a draft may recurse that far.
 const DEPTH_MAX: usize = 128;
-/// How many steps of a cycle are named.
+/// The most steps of a cycle that an issue names.
 const CYCLE_STEPS_SHOWN: usize = 12;
 
 /// A plan as far as its document could be read, and what is wrong with it.
@@ -47,10 +47,10 @@ pub struct Draft {
     parameters: Option<Value>,
     budget: Budget,
     steps: Vec<Step>,
-    /// Which steps have a usable id. Another one's place is taken by a made-up id, so that the rest of the step can
-    /// still be checked; nobody gets to see it.
+    /// Which steps have a usable id. Other steps have a made-up id, so that the rest of them can be checked; it is
+    /// never shown.
     named: Vec<bool>,
-    /// Where the document lists each step.
+    /// Where each step is in the document.
     paths: Vec<StepPath>,
     dependencies: Vec<Vec<usize>>,
     order: Order,
@@ -78,7 +78,7 @@ impl Draft {
         draft
     }
 
-    /// The steps, in the document's order: without levels, and for now without dependencies.
+    /// The steps in the document's order, without levels and as yet without dependencies.
     pub fn steps(&self) -> &[Step] {
         &self.steps
     }
@@ -88,12 +88,12 @@ impl Draft {
         self.parameters.as_ref()
     }
 
-    /// The template of the run's group.
+    /// The template of the concurrency group of the run.
     pub fn group(&self) -> Option<&str> {
         self.concurrency.as_ref().map(|concurrency| &*concurrency.group)
     }
 
-    /// The index of the step of this id.
+    /// The index of the step with this id.
     pub fn find(&self, id: &str) -> Option<usize> {
         self.index.get(id).copied()
     }
@@ -103,23 +103,23 @@ impl Draft {
         self.index.keys().map(StepId::as_str)
     }
 
-    /// Those of `pairs` (step, other step) where the other is no ancestor of the step. Pairs whose step is part of a
-    /// cycle, or waits for one, are passed over.
+    /// Returns those of `pairs` (step, other step) in which the other is not an ancestor of the step. Ignores pairs
+    /// whose step is part of a cycle or waits for one.
     pub fn not_ancestors(&self, pairs: &[(usize, usize)]) -> Vec<(usize, usize)> {
         self.order.unreached(&self.dependencies, pairs)
     }
 
-    /// The id of a step, where it is a usable one.
+    /// The id of a step, if it is usable.
     pub fn step_id(&self, step: usize) -> Option<&StepId> {
         self.named[step].then(|| &self.steps[step].id)
     }
 
-    /// Where the document lists a step.
+    /// Where a step is in the document.
     pub fn path(&self, step: usize) -> StepPath {
         self.paths[step]
     }
 
-    /// Notes the steps whose outputs this step names, its condition and the expression of its items without wrapping.
+    /// Sets the steps whose outputs this step uses, and its condition and the expression of its items without wrapping.
     pub fn set_expressions(
         &mut self,
         step: usize,
@@ -135,7 +135,7 @@ impl Draft {
         }
     }
 
-    /// Adds what another pass has found.
+    /// Adds the issues of another pass.
     pub fn absorb(&mut self, issues: Issues) {
         self.issues.absorb(issues);
     }
@@ -179,7 +179,7 @@ impl Draft {
         })
     }
 
-    /// The draft of what can't be looked into: nothing but that is wrong with it.
+    /// The draft of a document that can't be read: it has only the issue.
     fn unreadable(why: fmt::Arguments<'_>) -> Self {
         let mut issues = Issues::new();
         issues.report(None, None, format_args!(""), why);
@@ -190,7 +190,7 @@ impl Draft {
         let mut fields = Fields::new(object, Location::default(), &mut issues);
         let name = fields.required_text("name", NAME_CHARS_MAX);
         let description = fields.text("description", DESCRIPTION_CHARS_MAX);
-        // As an array it is a list of handlers.
+        // An array is a list of handlers instead.
         let on_failure = match fields.value("onFailure") {
             Some(Value::Array(_)) => None,
             _ => fields.word("onFailure", &[("stop", OnFailure::Stop), ("continue", OnFailure::Continue)]),
@@ -261,7 +261,7 @@ impl Draft {
         self.steps.push(step);
     }
 
-    /// The id of the step, if it is a usable one that no earlier step has.
+    /// The id of the step, if it is usable and no earlier step has it.
     fn read_id(&mut self, at: usize, object: &Map<String, Value>, issues: &mut Issues) -> Option<StepId> {
         let location = Location { step: Some(at), listed: Some(self.paths[at]), ..Location::default() };
         let mut fields = Fields::new(object, location, issues);
@@ -287,7 +287,7 @@ impl Draft {
 
     fn read_dependencies(&mut self, documents: &[Listed<'_>]) {
         let mut issues = Issues::new();
-        // The last step that was seen to depend on each step: a dependency named twice counts once.
+        // For each step, the last step that was seen to depend on it: a dependency that is listed twice counts once.
         let mut dependent = vec![usize::MAX; documents.len()];
         for (at, &Listed { document, path: listed, .. }) in documents.iter().enumerate() {
             let location = Location { step: Some(at), listed: Some(listed), step_id: self.step_id(at), inside: None };
@@ -310,7 +310,7 @@ impl Draft {
         self.issues.absorb(issues);
     }
 
-    /// The step that a dependency of `step` names.
+    /// The step that a dependency of `step` refers to.
     fn resolve<'a>(&'a self, step: usize, name: &'a Value) -> Result<usize, BadDependency<'a>> {
         let name = name.as_str().ok_or_else(|| BadDependency::NoText(kind(name)))?;
         match self.find(name) {
@@ -332,7 +332,7 @@ impl Draft {
         self.issues.absorb(issues);
     }
 
-    /// `a -> b -> a`, the middle of a long one left out.
+    /// `a -> b -> a`; a long cycle without its middle.
     fn named_cycle(&self, cycle: &[usize]) -> String {
         let mut names: Vec<&str> =
             cycle.iter().take(CYCLE_STEPS_SHOWN).map(|&step| self.steps[step].id.as_str()).collect();
@@ -362,7 +362,7 @@ impl Draft {
     }
 }
 
-/// Why a dependency is none.
+/// Why a dependency is invalid.
 enum BadDependency<'a> {
     NoText(&'static str),
     Unknown(&'a str, &'a Draft),
@@ -389,7 +389,7 @@ impl fmt::Display for BadDependency<'_> {
     }
 }
 
-/// The plan's step documents; none where there are too many to be looked at.
+/// The plan's step documents. Empty if there are too many.
 fn step_documents<'a>(object: &'a Map<String, Value>, steps_max: usize, issues: &mut Issues) -> &'a [Value] {
     let mut fields = Fields::new(object, Location::default(), issues);
     if fields.value("steps").is_none() {
@@ -416,7 +416,7 @@ fn nests_deeper(value: &Value, levels: usize) -> bool {
     }
 }
 
-/// What takes the place of an unusable id.
+/// The placeholder for an unusable id.
 fn stand_in(at: usize) -> StepId {
     StepId::parse(&format!("steps-{at}")).expect("letters, a dash and at most 20 digits")
 }
@@ -442,13 +442,13 @@ fn read_cost(fields: &mut Fields<'_, '_>) -> Option<Cost> {
     cost
 }
 
-/// The longest step of each level, added up.
+/// The sum of the longest steps of all levels.
 fn estimate_of_levels(steps: &[Step], levels: &[Vec<usize>]) -> u64 {
     let longest = |level: &Vec<usize>| level.iter().filter_map(|&step| steps[step].estimated_duration).max();
     levels.iter().filter_map(longest).fold(0, u64::saturating_add)
 }
 
-/// The longest chain of steps, each of which waits for the one before it.
+/// The duration of the longest chain of steps that wait for each other.
 fn estimate_of_chains(steps: &[Step], levels: &[Vec<usize>]) -> u64 {
     let mut ends = vec![0u64; steps.len()];
     for &at in levels.iter().flatten() {

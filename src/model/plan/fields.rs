@@ -9,24 +9,24 @@ use serde_json::{Map, Value};
 use super::{Issues, StepPath};
 use crate::model::StepId;
 
-/// An object of at most so many fields is looked through from its first to its last: that takes less than hashing a name.
+/// An object with at most this many fields is searched from start to end, which is faster than hashing a name.
 const SCANNED_FIELDS_MAX: usize = 16;
 
 /// The location of an object in its document.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Location<'a> {
-    /// The step's index, where it lies in one.
+    /// The index of the step that contains it, if any.
     pub step: Option<usize>,
-    /// Where the document lists that step.
+    /// Where that step is in the document.
     pub listed: Option<StepPath>,
-    /// The step's id, where it has a usable one.
+    /// The id of that step, if it is usable.
     pub step_id: Option<&'a StepId>,
-    /// The field that holds the object, where it is not the step or the plan itself.
+    /// The field that holds the object, unless it is the step or the plan itself.
     pub inside: Option<&'static str>,
 }
 
 impl fmt::Display for Location<'_> {
-    /// The prefix that a field's name completes to its path.
+    /// The part of a field's path before its name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(listed) = self.listed {
             write!(f, "{listed}.")?;
@@ -38,17 +38,17 @@ impl fmt::Display for Location<'_> {
 /// Reads the fields of one object.
 pub(super) struct Fields<'a, 'i> {
     object: &'a Map<String, Value>,
-    /// Which of the 64 groups of names the object has a field of. Most names that are asked for are absent; this answers
-    /// for nearly all of them.
+    /// Which of the 64 groups of names have a field in the object. Most names that are asked for are absent, and this
+    /// answers nearly all of them.
     groups: u64,
-    /// Where it lies.
+    /// The location of the object.
     pub location: Location<'i>,
-    /// Where issues go.
+    /// The issues found so far.
     pub issues: &'i mut Issues,
 }
 
 impl<'a, 'i> Fields<'a, 'i> {
-    /// The fields of an object at this location.
+    /// Reads the fields of an object at this location.
     pub fn new(object: &'a Map<String, Value>, location: Location<'i>, issues: &'i mut Issues) -> Self {
         let groups = match object.len() {
             0..=SCANNED_FIELDS_MAX => object.keys().fold(0, |groups, name| groups | group(name)),
@@ -57,7 +57,7 @@ impl<'a, 'i> Fields<'a, 'i> {
         Self { object, groups, location, issues }
     }
 
-    /// The value of a field that is there and not null.
+    /// The value of a field that is present and not null.
     pub fn value(&self, field: &str) -> Option<&'a Value> {
         if self.groups & group(field) == 0 {
             return None;
@@ -69,7 +69,7 @@ impl<'a, 'i> Fields<'a, 'i> {
         value.filter(|value| !value.is_null())
     }
 
-    /// Says what is wrong with a field.
+    /// Reports an issue of a field.
     pub fn report(&mut self, field: &str, message: fmt::Arguments<'_>) {
         let Location { step, step_id, .. } = self.location;
         self.issues.report(step, step_id, format_args!("{}{field}", self.location), message);
@@ -81,7 +81,7 @@ impl<'a, 'i> Fields<'a, 'i> {
         self.bounded(field, value, chars_max)
     }
 
-    /// Text that must be there and hold more than white space.
+    /// Text that is required and not blank.
     pub fn required_text(&mut self, field: &str, chars_max: usize) -> Option<&'a str> {
         let Some(value) = self.value(field) else {
             self.report(field, format_args!("is required and must be a string"));
@@ -166,13 +166,13 @@ impl<'a, 'i> Fields<'a, 'i> {
     }
 }
 
-/// The group of a name, as one bit: by its length and first byte, which tell the fields of a step apart.
+/// The group of a name, as one bit. It depends on the length and first byte, which distinguish the fields of a step.
 fn group(name: &str) -> u64 {
     let first = name.as_bytes().first().copied().unwrap_or_default();
     1 << ((name.len() * 5 + usize::from(first)) % 64)
 }
 
-/// What a value is, with its article.
+/// The kind of a value, with its article.
 pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -184,7 +184,7 @@ pub(super) fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// A value itself where it is short, else what it is.
+/// A short value itself, or the kind of a longer one.
 fn short(value: &Value) -> String {
     match value {
         Value::Bool(_) | Value::Number(_) => value.to_string(),

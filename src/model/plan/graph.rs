@@ -1,15 +1,15 @@
 //! The dependency graph of a plan by index: order, levels, cycles and ancestors. Linear in steps and dependencies and
 //! not recursive, so neither a chain of ten thousand steps nor a wide plan is a problem.
 
-/// How many targets one sweep of [`Order::unreached`] tells apart: one bit each.
+/// How many targets one sweep of [`Order::unreached`] handles: one bit each.
 const TARGETS_PER_SWEEP: usize = u64::BITS as usize;
 
-/// An order in which every step comes after what it waits for, as far as there is one.
+/// An order in which every step comes after the steps that it depends on, as far as there is one.
 #[derive(Debug)]
 pub(super) struct Order {
-    /// Steps in that order. Those on a cycle, and what waits for them, are missing.
+    /// The sorted steps. Those on a cycle, and those that depend on one, are missing.
     pub sorted: Vec<usize>,
-    /// Of each step the length of the longest chain that leads to it; meaningless for missing ones.
+    /// For each step, the length of the longest chain that leads to it. Meaningless for missing steps.
     pub levels: Vec<usize>,
     waiting: Vec<usize>,
 }
@@ -35,20 +35,21 @@ impl Order {
         Self { sorted, levels, waiting }
     }
 
-    /// Was every step sorted?
+    /// Whether all steps were sorted.
     pub fn is_acyclic(&self) -> bool {
         self.sorted.len() == self.levels.len()
     }
 
-    /// Is this step on a cycle, or does it wait for one?
+    /// Whether this step is on a cycle, or depends on one.
     pub fn is_stuck(&self, step: usize) -> bool {
         self.waiting[step] > 0
     }
 
-    /// Cycles that keep steps from being sorted, each beginning at its first step of the document and following
-    /// dependencies. No two share a step; of cycles that do, one is found.
+    /// The cycles that keep steps from being sorted, each starting at its first step of the document and following
+    /// dependencies. No two share a step: of several cycles that share one, one is found.
     pub fn cycles(&self, dependencies: &[Vec<usize>]) -> Vec<Vec<usize>> {
-        // Which walk came by; every step that was not sorted waits for another such, so each walk ends at a mark.
+        // Which walk visited each step. Every unsorted step depends on another one, so each walk ends at a visited
+        // step.
         let mut walks = vec![0; dependencies.len()];
         let mut cycles = Vec::new();
         for start in (0..dependencies.len()).filter(|&step| self.is_stuck(step)) {
@@ -67,12 +68,12 @@ impl Order {
         cycles
     }
 
-    /// Those of `pairs` (step, target), given step by step, whose target is no ancestor of the step; none whose step
-    /// is stuck.
+    /// Those of `pairs` (step, target), ordered by step, whose target is not an ancestor of the step. None for steps
+    /// that were not sorted.
     pub fn unreached(&self, dependencies: &[Vec<usize>], pairs: &[(usize, usize)]) -> Vec<(usize, usize)> {
         let mut far = self.far_pairs(dependencies, pairs);
         far.sort_unstable_by_key(|&(_, target)| target);
-        // Of each step one bit for each target of the sweep: is the target an ancestor of it, or the step itself?
+        // For each step one bit per target of the sweep: whether the target is the step itself or an ancestor of it.
         let mut reached = vec![0u64; dependencies.len()];
         let mut unreached = Vec::new();
         let mut rest = far.as_slice();
@@ -96,9 +97,9 @@ impl Order {
         unreached
     }
 
-    /// The pairs that need a sweep: those whose target is not just a dependency of the step.
+    /// The pairs that need a sweep: those whose target is not a direct dependency of the step.
     fn far_pairs(&self, dependencies: &[Vec<usize>], pairs: &[(usize, usize)]) -> Vec<(usize, usize)> {
-        // The last step that was seen to depend on each step.
+        // For each step, the last step that was seen to depend on it.
         let mut dependent = vec![usize::MAX; dependencies.len()];
         let mut marked = usize::MAX;
         let mut far = Vec::new();
@@ -115,7 +116,7 @@ impl Order {
     }
 }
 
-/// The targets of the next sweep, and how many pairs it takes. `pairs` are sorted by target.
+/// The targets of the next sweep, and the number of pairs that it handles. `pairs` are sorted by target.
 fn next_sweep(pairs: &[(usize, usize)]) -> (Vec<usize>, usize) {
     let mut targets = Vec::with_capacity(TARGETS_PER_SWEEP);
     for (at, &(_, target)) in pairs.iter().enumerate() {
@@ -130,16 +131,16 @@ fn next_sweep(pairs: &[(usize, usize)]) -> (Vec<usize>, usize) {
     (targets, pairs.len())
 }
 
-/// The steps that wait for each step, one step's after another's in a single list.
+/// The steps that depend on each step, all in one list.
 struct Dependents {
     steps: Vec<usize>,
-    /// Where each step's begin; the next step's begin where they end.
+    /// Where the steps of each begin. They end where those of the next begin.
     starts: Vec<usize>,
 }
 
 impl Dependents {
     fn new(dependencies: &[Vec<usize>]) -> Self {
-        // First the ends; filling the list from behind turns each into a start.
+        // First the ends. Filling the list backwards turns each into a start.
         let mut starts = vec![0; dependencies.len() + 1];
         dependencies.iter().flatten().for_each(|&dependency| starts[dependency] += 1);
         let mut end = 0;
@@ -162,7 +163,7 @@ impl Dependents {
     }
 }
 
-/// A cycle turned so that its smallest index comes first.
+/// Rotates a cycle so that its smallest index comes first.
 fn from_first(cycle: &[usize]) -> Vec<usize> {
     let first = (0..cycle.len()).min_by_key(|&at| cycle[at]).unwrap_or(0);
     [&cycle[first..], &cycle[..first]].concat()

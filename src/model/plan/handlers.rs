@@ -12,10 +12,10 @@ use crate::model::HandlerKind;
 /// The most handlers of a plan, of all kinds together.
 const HANDLERS_MAX: usize = 100;
 
-/// What one attempt at a handler may take that has no timeout of its own.
+/// The timeout of one attempt at a handler that sets none.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What all handlers of a run may take together, where the plan does not say.
+/// The default timeout of all handlers of a run together.
 pub const HANDLERS_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The path of a step in its document, such as `steps[3]`.
@@ -33,21 +33,21 @@ impl fmt::Display for StepPath {
     }
 }
 
-/// A step as a document lists it.
+/// A step in a document.
 pub(super) struct Listed<'a> {
     pub document: &'a Value,
     pub path: StepPath,
     pub handler: Option<HandlerKind>,
 }
 
-/// The steps of a plan, and behind them its handlers.
+/// The steps of a plan, followed by its handlers.
 pub(super) fn listed<'a>(steps: &'a [Value], object: &'a Map<String, Value>, issues: &mut Issues) -> Vec<Listed<'a>> {
     let mut all = Vec::new();
     list(steps, "steps", None, &mut all);
     let count = all.len();
     let mut fields = Fields::new(object, Location::default(), issues);
     for kind in HandlerKind::ALL {
-        // `onFailure` is a word too.
+        // The field `onFailure` may also hold a word.
         let is_word = kind == HandlerKind::Failure && !object.get(kind.as_str()).is_some_and(Value::is_array);
         let own = if is_word { None } else { fields.array(kind.as_str()) };
         list(own.map_or(&[], Vec::as_slice), kind.as_str(), Some(kind), &mut all);

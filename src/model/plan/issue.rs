@@ -6,18 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::StepId;
 
-/// How many issues are shown; where there are more, the last one shown says how many.
+/// The most issues that are shown. If there are more, the last one says how many.
 pub const ISSUES_MAX: usize = 100;
 
-/// One thing that is wrong with a plan.
+/// A problem of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Issue {
-    /// Where, as `steps[2].dependencies[0]`.
+    /// The place, such as `steps[2].dependencies[0]`.
     pub path: String,
-    /// What, in one sentence.
+    /// The problem, in one sentence.
     pub message: String,
-    /// The step, where it has a usable id.
+    /// The step, if it has a usable id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_id: Option<StepId>,
 }
@@ -30,8 +30,8 @@ impl fmt::Display for Issue {
 
 /// The issues that one pass over a document finds.
 ///
-/// Only the first [`ISSUES_MAX`] are written out, the rest are counted: a hostile document costs no more than its
-/// reading. Each pass has its own room, so that a pass with many issues hides none of another's.
+/// Only the first [`ISSUES_MAX`] are written out and the rest are counted, so a hostile document costs no more than
+/// reading it. Each pass has a limit of its own, so that a pass with many issues does not hide those of another.
 #[derive(Debug, Default)]
 pub struct Issues {
     kept: Vec<(Option<usize>, Issue)>,
@@ -39,17 +39,17 @@ pub struct Issues {
 }
 
 impl Issues {
-    /// Nothing wrong so far.
+    /// No issues so far.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Is nothing wrong?
+    /// Whether there are no issues.
     pub fn is_empty(&self) -> bool {
         self.kept.is_empty()
     }
 
-    /// Adds what is wrong at `path`, in the step of index `step` where it lies in one.
+    /// Adds an issue at `path`, in the step with the index `step` if it is in one.
     pub fn report(
         &mut self,
         step: Option<usize>,
@@ -65,13 +65,13 @@ impl Issues {
         self.kept.push((step, issue));
     }
 
-    /// Takes over what another pass has found.
+    /// Adds the issues of another pass.
     pub fn absorb(&mut self, other: Self) {
         self.kept.extend(other.kept);
         self.more += other.more;
     }
 
-    /// All of it in the document's order: the plan's own, then step by step; at most [`ISSUES_MAX`].
+    /// All issues in the document's order, those of the plan itself first; at most [`ISSUES_MAX`].
     pub fn into_vec(mut self) -> Vec<Issue> {
         self.kept.sort_by_key(|&(step, _)| step);
         let mut shown: Vec<Issue> = self.kept.into_iter().map(|(_, issue)| issue).collect();

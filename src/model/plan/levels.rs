@@ -6,9 +6,9 @@ use super::{Plan, Scheduling};
 use crate::model::StepId;
 
 impl Plan {
-    /// Puts the steps into levels anew. Those that `started` has a level for stay there. Each other comes behind all that it
-    /// depends on, into the first level that is not `completed`: nothing is added to what was told to be over. There are at
-    /// least `count` levels.
+    /// Assigns levels again. Steps for which `started` returns a level stay there. Every other step goes after all that
+    /// it depends on, into the first level that is not `completed`: nothing is added to a level that was reported as
+    /// completed. There are at least `count` levels.
     pub fn place_steps(
         &mut self,
         started: impl Fn(&StepId) -> Option<usize>,
@@ -26,11 +26,10 @@ impl Plan {
         self.fill_levels(count);
     }
 
-    /// Puts the steps into the levels that were noted of them. `false`, and nothing has changed, where these are of another
-    /// plan.
+    /// Assigns the levels that were noted. Returns `false`, and changes nothing, if they belong to another plan.
     ///
-    /// Where steps wait for no level, what was skipped below a failed step stays where it was told, although another that it
-    /// depends on may have come behind it since. So there no order follows from levels, and none is asked for.
+    /// If steps don't wait for levels, a step that was skipped below a failed one keeps the level that was reported,
+    /// even if another step that it depends on has come after it since. So the order of levels is not checked then.
     pub fn place_as_noted(&mut self, noted: &[Vec<StepId>]) -> bool {
         let places = noted.iter().enumerate().flat_map(|(level, ids)| ids.iter().map(move |id| (id, level)));
         let places: HashMap<&StepId, usize> = places.collect();

@@ -57,8 +57,8 @@ pub struct Plan {
     pub levels: Vec<Vec<usize>>,
     /// The inputs of the run: the plan's, overridden by the call's.
     pub inputs: Map<String, Value>,
-    /// Milliseconds it expects to take: the plan's own figure, or the longest step of each level added up; 0 where
-    /// nothing is said.
+    /// The expected duration in milliseconds: the plan's own figure, or the sum of the longest steps of all levels; 0
+    /// if unknown.
     pub estimated_duration: u64,
     /// The maximum duration of the run.
     pub timeout: Option<Duration>,

@@ -11,38 +11,39 @@ use super::fields::{Fields, Location, kind};
 use super::{Issue, Issues, planned};
 use crate::model::{Exact, Quoted, StepId};
 
-/// Where the steps of a changed plan come from, and which of them are new, gone and others.
+/// The result of a change: the document of the new plan, and which of its steps are new, removed or replaced.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Patched {
-    /// The document as it is now: as it was, but for the steps of its plan, and without what its run had noted of it.
+    /// The new document: as before except for the steps of the plan, and without the notes of the run.
     pub document: Vec<u8>,
     /// Steps that are new, in their order.
     pub added: Vec<StepId>,
-    /// Steps that are gone.
+    /// Steps that were removed.
     pub removed: Vec<StepId>,
     /// Steps that were replaced by others of the same id.
     pub changed: Vec<StepId>,
-    /// By step of the new plan: its place in the change, as `add[0]`; none where it is as it was.
+    /// For each step of the new plan, its place in the change, such as `add[0]`; `None` if it is unchanged.
     places: Vec<Option<String>>,
 }
 
-/// What a change says, by the places in its text.
+/// The contents of a change, with their places in its text.
 struct Change {
     adds: usize,
     replaced: HashMap<StepId, usize>,
     removed: Vec<StepId>,
 }
 
-/// Names that a run adds to the document that it keeps: see [`noted_document`].
+/// The members that a run adds to the document that it keeps: see [`noted_document`].
 const NOTED: [&str; 3] = ["revision", "levels", "retryOf"];
 
 impl Patched {
-    /// Puts the change of `patch`, an object with `add`, `replace` and `remove`, into a kept document (`{plan, inputs}`).
-    /// Other members of the change are passed over. Where the step `by` makes it, the document notes what it takes away;
-    /// where a person does, it notes that no step's tool is to take that back.
+    /// Applies the change `patch`, an object with `add`, `replace` and `remove`, to a stored document (`{plan,
+    /// inputs}`). Other members of the change are ignored. If a step `by` makes the change, the document records what
+    /// it replaces, so that it can be undone. If a person makes it, the document records that no step's tool may undo
+    /// it.
     ///
     /// # Errors
-    /// What is wrong with the change itself, by its places. `patch` and `document` are known to be JSON.
+    /// The problems of the change itself, with their places. `patch` and `document` must be valid JSON.
     pub fn new(document: &str, patch: &str, by: Option<&StepId>) -> Result<Self, Vec<Issue>> {
         let by = by.map(|by| format!("\"{by}\""));
         let whole = |message: &str| vec![issue("", message)];
@@ -69,7 +70,7 @@ impl Patched {
         Ok(patched)
     }
 
-    /// The steps that are gone or replaced.
+    /// Applies the change to `steps`. Returns the steps that it removes or replaces, as they were.
     fn put<'a>(&mut self, steps: &mut Vec<Exact<'a>>, change: &Change, patch: &Exact<'a>) -> Vec<Exact<'a>> {
         let mut before = Vec::new();
         let removed: HashSet<&StepId> = change.removed.iter().collect();
@@ -104,7 +105,7 @@ impl Patched {
         before
     }
 
-    /// What is wrong with the new plan, by the places of the change where it comes from there.
+    /// The issues of the new plan, with places in the change for those that come from there.
     pub fn in_change(&self, issues: Vec<Issue>) -> Vec<Issue> {
         issues.into_iter().map(|issue| Issue { path: self.path_in_change(&issue.path), ..issue }).collect()
     }
@@ -188,8 +189,8 @@ fn read_replaced(
     replaced
 }
 
-/// A document with what its run notes of it: the plan's revision, and its levels where they are not those that follow from
-/// the steps alone, because some had started before others came; and what it keeps of the run that it goes on from, as JSON.
+/// Adds the notes of a run to a document: the plan's revision; its levels, which may not follow from the steps alone
+/// because some steps had started before others were added; and, as JSON, what it keeps of the run that it retries.
 pub fn noted_document(document: &[u8], revision: u32, levels: &[Vec<StepId>], retry_of: Option<&str>) -> Vec<u8> {
     let end = document.iter().rposition(|&byte| byte == b'}').unwrap_or(document.len());
     let mut noted = document[..end].to_vec();
@@ -202,8 +203,8 @@ pub fn noted_document(document: &[u8], revision: u32, levels: &[Vec<StepId>], re
     noted
 }
 
-/// A kept document without what its run has noted of it: what a change is put into. Outputs that are kept of another run
-/// are no part of it, so that no change has to read them. None where it is no JSON.
+/// A stored document without the notes of its run, as a change needs it. Outputs kept of another run are left out, so
+/// that no change has to read them. `None` if it is not JSON.
 pub fn unnoted_document(document: &str) -> Option<String> {
     let mut document = Exact::read(document)?;
     drop_notes(&mut document);
@@ -218,15 +219,15 @@ fn drop_notes(document: &mut Exact<'_>) {
     }
 }
 
-/// What stands in a document in which a run has noted anything.
+/// The text that every document with notes of a run contains.
 pub const NOTED_REVISION: &[u8] = b",\"revision\":";
 
-/// May a run have noted anything in a document? Where it has not, the plan is as it was submitted.
+/// Whether a document may have notes of a run. If not, the plan is as it was submitted.
 pub fn is_noted(document: &[u8]) -> bool {
     memchr::memmem::rfind(document, NOTED_REVISION).is_some()
 }
 
-/// The steps of the plan in a kept document.
+/// The steps of the plan in a stored document.
 pub(super) fn steps_of<'d, 'a>(document: &'d mut Exact<'a>) -> Option<&'d mut Vec<Exact<'a>>> {
     match last_member(last_member(document, "plan")?, "steps")? {
         Exact::Array(steps) => Some(steps),
@@ -234,13 +235,13 @@ pub(super) fn steps_of<'d, 'a>(document: &'d mut Exact<'a>) -> Option<&'d mut Ve
     }
 }
 
-/// Of a name that stands twice the last counts, as it does for whoever reads a value.
+/// If a name occurs twice, the last one counts, as for every reader of the value.
 pub(super) fn last_member<'d, 'a>(object: &'d mut Exact<'a>, name: &str) -> Option<&'d mut Exact<'a>> {
     let Exact::Object(members) = object else { return None };
     members.iter_mut().rev().find(|(key, _)| Exact::text(key).as_deref() == Some(name)).map(|(_, value)| value)
 }
 
-/// The items of an array; none where it is not there.
+/// The items of an array. Empty if it is absent.
 pub(super) fn member<'p, 'a>(object: &'p Exact<'a>, name: &str) -> &'p [Exact<'a>] {
     let Exact::Object(members) = object else { return &[] };
     let value = members.iter().rev().find(|(key, _)| Exact::text(key).as_deref() == Some(name)).map(|(_, value)| value);

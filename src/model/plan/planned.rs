@@ -12,13 +12,13 @@ use std::collections::{HashMap, HashSet};
 use super::patch::{id_of, last_member, member, steps_of};
 use crate::model::{Exact, StepId};
 
-/// The member of a document.
+/// The name of the member in a document.
 pub(super) const NAME: &str = "plannedBy";
 
-/// The lists of a change.
+/// The lists in a change.
 const LISTS: [&str; 3] = ["add", "replace", "remove"];
 
-/// What a step has changed.
+/// The changes that a step has made.
 struct Entry<'a> {
     by: StepId,
     by_text: &'a str,
@@ -27,16 +27,16 @@ struct Entry<'a> {
     stays: Vec<Exact<'a>>,
 }
 
-/// A step that is to be as it was before changes that are taken back.
+/// The earlier version of a step whose changes are undone.
 struct Earlier<'a> {
     at: usize,
-    /// None where it was not there.
+    /// `None` if the step did not exist.
     was: Option<Exact<'a>>,
-    /// Which entries have changed it.
+    /// The entries that have changed it.
     by: Vec<usize>,
 }
 
-/// Notes a change. `by` is the id of the step as JSON.
+/// Records a change. `by` is the id of the step as JSON.
 pub(super) fn note<'a>(document: &mut Exact<'a>, by: &'a str, added: &[Exact<'a>], before: Vec<Exact<'a>>) {
     let ids = added.iter().filter_map(|step| member_of(step, "id")).cloned().collect();
     let entry = Exact::Object(vec![
@@ -54,7 +54,7 @@ pub(super) fn note<'a>(document: &mut Exact<'a>, by: &'a str, added: &[Exact<'a>
     }
 }
 
-/// A person has changed these steps: they are no planner's any more.
+/// A person has changed these steps, so they no longer belong to a tool.
 pub(super) fn leave_to_people(document: &mut Exact<'_>, changed: &HashSet<&StepId>) {
     let Some(Exact::Array(entries)) = last_member(document, NAME) else { return };
     for entry in entries {
@@ -65,8 +65,8 @@ pub(super) fn leave_to_people(document: &mut Exact<'_>, changed: &HashSet<&StepI
     }
 }
 
-/// A kept document without the changes of those steps that run `again`, and of those that came with these. What others have
-/// changed since stays as they have left it. None where there is nothing to take back.
+/// A stored document without the changes of the steps that run `again`, and of the steps that these have added. What
+/// others have changed since stays. `None` if there is nothing to undo.
 pub fn unplanned_document(document: &[u8], again: impl Fn(&StepId) -> bool) -> Option<Vec<u8>> {
     with_entries(document, |steps, entries| {
         let mut is_changed = false;
@@ -77,8 +77,7 @@ pub fn unplanned_document(document: &[u8], again: impl Fn(&StepId) -> bool) -> O
     })
 }
 
-/// A kept document in which those steps that run `again` leave what they have changed as it is. None where they have changed
-/// nothing.
+/// A stored document in which the changes of the steps that run `again` become permanent. `None` if there are none.
 pub fn standing_document(document: &[u8], again: impl Fn(&StepId) -> bool) -> Option<Vec<u8>> {
     with_entries(document, |_, entries| {
         let own = entries.iter_mut().filter(|entry| entry.changes_any() && again(&entry.by));
@@ -86,7 +85,7 @@ pub fn standing_document(document: &[u8], again: impl Fn(&StepId) -> bool) -> Op
     })
 }
 
-/// A change of the plan by a step, without what stays as it is. None where nothing else was in it.
+/// A change of the plan by a step, without the steps that no longer belong to it. `None` if nothing is left of it.
 pub fn open_change(document: &str, by: &StepId, change: &str) -> Option<String> {
     let unchanged = || Some(change.to_owned());
     if memchr::memmem::find(document.as_bytes(), br#""stays""#).is_none() {
@@ -134,7 +133,7 @@ fn with_entries<'a>(
     Some(text)
 }
 
-/// Takes back what steps that run `again`, and steps that are gone, have changed. Was there anything?
+/// Undoes the changes of steps that run `again` and of steps that no longer exist. Returns whether there were any.
 fn take_back<'a>(steps: &mut Vec<Exact<'a>>, entries: &mut [Entry<'a>], again: impl Fn(&StepId) -> bool) -> bool {
     let there: HashSet<StepId> = steps.iter().filter_map(id_of).collect();
     let mut earlier: HashMap<StepId, Earlier<'a>> = HashMap::new();
@@ -149,7 +148,7 @@ fn take_back<'a>(steps: &mut Vec<Exact<'a>>, entries: &mut [Entry<'a>], again: i
             }
             continue;
         }
-        // What is kept builds on what was there before.
+        // A change that is kept now builds on the version before the undone one.
         let theirs: Vec<_> = entry.versions().into_iter().filter_map(|(id, _)| earlier.remove_entry(&id)).collect();
         for (id, Earlier { was, by, .. }) in theirs {
             entries[at].builds_on(&id, was);
@@ -203,14 +202,14 @@ impl<'a> Entry<'a> {
         !self.added.is_empty() || !self.before.is_empty()
     }
 
-    /// What it has changed, with what was there before.
+    /// The steps that it has changed, with their versions before.
     fn versions(&self) -> Vec<(StepId, Option<Exact<'a>>)> {
         let added = self.added.iter().filter_map(|id| Some((scalar_id(id)?, None)));
         let before = self.before.iter().filter_map(|step| Some((id_of(step)?, Some(step.clone()))));
         added.chain(before).collect()
     }
 
-    /// Leaves steps to others.
+    /// Gives up steps, which then no longer belong to it.
     fn let_go(&mut self, is_theirs: impl Fn(&StepId) -> bool) {
         let is_theirs = |id: Option<StepId>| id.is_some_and(|id| is_theirs(&id));
         self.stays.extend(self.added.extract_if(.., |id| is_theirs(scalar_id(id))));
@@ -218,7 +217,7 @@ impl<'a> Entry<'a> {
         self.stays.extend(before.filter_map(|step| member_of(&step, "id").cloned()));
     }
 
-    /// What it has changed of a step it has changed of what `was` there.
+    /// Makes `was` the version of a step before its change.
     fn builds_on(&mut self, id: &StepId, was: Option<Exact<'a>>) {
         let own = self.added.extract_if(.., |own| scalar_id(own).as_ref() == Some(id)).next();
         let before = self.before.extract_if(.., |step| id_of(step).as_ref() == Some(id)).next();
@@ -264,7 +263,7 @@ mod tests {
         String::from_utf8(patched.document).expect("text")
     }
 
-    /// The plan's steps and the notes, without the rest.
+    /// The plan's steps and the records, without the rest.
     fn steps(document: &str) -> &str {
         let rest = document.strip_prefix(r#"{"plan":{"steps":"#).expect("a plan");
         rest.split_once("},\"inputs\"").expect("inputs").0
@@ -297,7 +296,7 @@ mod tests {
         let added = change(&back, Some("new"), r#"{"add":[{"id":"newer"}]}"#);
         assert!(added.contains(r#"{"id":"newer"}"#), "it can be made again");
     }
-    /// It was put over what a person had made of a step, and took away what a person had added anew.
+    /// A person's version of a step was overwritten, and a step that a person had added again was removed.
     #[test]
     fn what_a_person_has_changed_of_a_plan_since_stays_where_a_planner_plans_again() {
         let planned = r#"{"add":[{"id":"new","n":1}],"replace":[{"id":"b","n":1}],"remove":["c"]}"#;
@@ -318,7 +317,7 @@ mod tests {
         assert!(back.contains(r#""stays":["new","b","c"]"#) && !back.contains("newer"), "still: {back}");
     }
 
-    /// What the first one had replaced was put over what the second one had made of it.
+    /// What the first step had replaced overwrote what the second one had made of it.
     #[test]
     fn what_a_kept_planner_has_made_of_a_planned_step_stays_and_is_taken_back_to_what_was_there_first() {
         let document = change(FIRST, Some("agent"), r#"{"add":[{"id":"new"}],"replace":[{"id":"b","n":1}]}"#);

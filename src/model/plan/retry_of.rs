@@ -9,16 +9,16 @@ use serde_json::Value;
 use super::{Plan, RetryPolicy, Step};
 use crate::model::{RunId, RunState, StepId, StepState, StepStatus};
 
-/// The run that a run goes on from, and what it keeps of it.
+/// The run that a run retries, and what it keeps of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RetryOf {
-    /// That run.
+    /// The retried run.
     pub run: RunId,
-    /// The outputs that are kept, by their steps. Those steps are not run again.
+    /// The kept outputs, by step. These steps are not run again.
     pub kept: BTreeMap<StepId, KeptOutput>,
 }
 
-/// A step's output as the earlier run's message had it.
+/// The output of a step as the message of the earlier run contained it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeptOutput {
@@ -47,19 +47,19 @@ impl KeptOutput {
     }
 }
 
-/// A run that is to be gone on from.
+/// A run that is to be retried.
 #[derive(Debug, Clone, Copy)]
 pub struct Earlier<'a> {
-    /// What it was made of.
+    /// Its plan.
     pub plan: &'a Plan,
-    /// How it ended.
+    /// Its final state.
     pub state: &'a RunState,
 }
 
 impl Earlier<'_> {
-    /// What `plan` keeps of this run: a step that completed, is in both plans with the same tool, inputs, condition and
-    /// dependencies, is not `again`, and waits for such steps alone. A step that its condition skipped is in nobody's way: it
-    /// is evaluated again, and what its condition may name is the same.
+    /// What `plan` keeps of this run: each completed step that is in both plans with the same tool, inputs, condition
+    /// and dependencies, is not to run `again`, and depends only on such steps. A step that was skipped by its
+    /// condition does not prevent this: its condition is evaluated again, over the same values.
     pub fn kept_by(&self, plan: &Plan, again: impl Fn(&Step) -> bool) -> RetryOf {
         let before: HashMap<&StepId, &Step> = self.plan.steps.iter().map(|step| (&step.id, step)).collect();
         let is_same = |step: &Step| before.get(&step.id).is_some_and(|before| self.is_same(before, plan, step));
@@ -80,19 +80,19 @@ impl Earlier<'_> {
         RetryOf { run: self.state.run_id.clone(), kept }
     }
 
-    /// Is a step of this run's plan the same as one of another, as far as its output depends on it?
+    /// Whether a step of this run's plan equals one of another plan, as far as its output depends on it.
     fn is_same(&self, before: &Step, plan: &Plan, step: &Step) -> bool {
         work_of(before) == work_of(step) && dependencies(self.plan, before) == dependencies(plan, step)
     }
 
-    /// The names of the inputs that `plan` has and this run's did not have so, or the other way round.
+    /// The names of the inputs that differ between `plan` and this run's plan.
     pub fn changed_inputs(&self, plan: &Plan) -> BTreeSet<String> {
         let names = self.plan.inputs.keys().chain(plan.inputs.keys());
         names.filter(|name| self.plan.inputs.get(*name) != plan.inputs.get(*name)).cloned().collect()
     }
 }
 
-/// A step without what its output does not depend on.
+/// A step without the settings that its output does not depend on.
 fn work_of(step: &Step) -> Step {
     Step {
         title: Arc::default(),
@@ -115,7 +115,7 @@ fn dependencies<'p>(plan: &'p Plan, step: &Step) -> BTreeSet<&'p StepId> {
 }
 
 impl Plan {
-    /// The output that the run has of a step from the run that it goes on from; nothing where the step is to be run.
+    /// The output of a step that was kept of the retried run. `None` if the step is to be run.
     pub fn kept(&self, step: &StepId) -> Option<&KeptOutput> {
         self.retry_of.as_ref()?.kept.get(step)
     }
@@ -126,8 +126,8 @@ impl Plan {
         self.steps.iter().map(|step| &step.id).filter(|id| retry_of.kept.contains_key(*id)).cloned().collect()
     }
 
-    /// The steps whose kept outputs messages have only the beginning of. A step that comes while the run goes on may name
-    /// any of them.
+    /// The steps whose kept outputs are cut in messages. A step that is added while the run is active may use any of
+    /// them.
     pub fn kept_wholes(&self) -> impl Iterator<Item = &StepId> {
         let kept = self.retry_of.iter().flat_map(|retry_of| &retry_of.kept);
         kept.filter(|(_, kept)| kept.truncated).map(|(step, _)| step)
@@ -149,7 +149,7 @@ mod tests {
         json!({"id": id, "tool": "echo", "dependencies": after})
     }
 
-    /// The steps that `plan` keeps of a run of `before` whose steps ended so.
+    /// The steps that `plan` keeps of a run of `before` whose steps ended like this.
     fn kept(before: &Plan, ends: &[(&str, StepStatus)], plan: &Plan, again: &[&str]) -> Vec<String> {
         let run = RunId::parse("r").expect("an id");
         let mut state = RunState::new(run, before, Timestamp::from_millis(0));

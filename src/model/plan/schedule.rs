@@ -40,10 +40,10 @@ pub struct ScheduleSpec {
 }
 
 impl ScheduleSpec {
-    /// Reads one. The inputs that it gives its runs are looked at, and stay in the document.
+    /// Reads a schedule. The inputs for its runs are checked, and stay in the document.
     ///
     /// # Errors
-    /// Everything that is wrong with it; paths begin with `schedule`.
+    /// All issues; their paths begin with `schedule`.
     pub fn read(value: &Value) -> Result<Self, Vec<Issue>> {
         let mut issues = Issues::new();
         let nothing = Map::new();

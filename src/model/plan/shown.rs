@@ -7,20 +7,21 @@ use serde_json::json;
 use super::planned::NAME as PLANNED;
 use crate::model::{Exact, HandlerKind};
 
-/// What a value sounds like that nobody but the plan's author should see, in capitals.
+/// What the names of secret values contain, in capitals.
 const SECRET_NAMES: [&str; 6] = ["KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL", "AUTHORIZATION"];
 
-/// The revision of a plan whose document says none.
+/// The revision of a plan whose document has none.
 const FIRST_REVISION_TEXT: &str = "1";
 
-/// What is shown of one.
+/// What a masked value is replaced by.
 const SHOWN: &str = "\"***\"";
 
-/// A kept document (`{plan, inputs, schedule}`) with `***` for each text and number under a name that sounds like a secret, in
-/// inputs, items and metadata, with `masked`: the paths of those, and with its `revision`. A text that is one template whole stays: it names where a
-/// value comes from, and has none. Everything else is as it was written, numbers too.
+/// Returns a stored document (`{plan, inputs, schedule}`) with `***` for each text and number under a name that
+/// suggests a secret, in inputs, items and metadata. Adds `masked`, the paths of these values, and `revision`. A text
+/// that is just one template stays: it names where a value comes from but does not contain it. Everything else is as it
+/// was written, including numbers.
 ///
-/// None where `document` is no JSON object.
+/// `None` if `document` is not a JSON object.
 pub fn shown_document(document: &[u8]) -> Option<Vec<u8>> {
     let document = str::from_utf8(document).ok().and_then(Exact::read)?;
     let Exact::Object(mut document) = document else { return None };
@@ -49,7 +50,7 @@ pub fn shown_document(document: &[u8]) -> Option<Vec<u8>> {
     Some(shown)
 }
 
-/// Leaves the outputs out that were kept of another run: of those there are their steps' ids, as JSON.
+/// Removes the outputs that were kept of another run. Returns the ids of their steps as JSON.
 fn take_kept(document: &mut Vec<(&str, Exact<'_>)>) -> Option<String> {
     let (_, retry_of) = document.iter_mut().find(|(name, _)| said(name) == "retryOf")?;
     let Exact::Object(members) = std::mem::replace(retry_of, Exact::Scalar("null")) else { return None };
@@ -94,7 +95,7 @@ fn mask_steps(steps: &mut Exact<'_>, path: &str, masked: &mut Vec<String>) {
     }
 }
 
-/// Masks what a plan or a step says freely.
+/// Masks the free-form values of a plan or a step.
 fn mask_members(object: &mut Members<'_>, path: &str, masked: &mut Vec<String>) {
     for wanted in ["inputs", "metadata", "forEach"] {
         for (name, value) in object.iter_mut().filter(|(name, _)| said(name) == wanted) {
@@ -103,7 +104,7 @@ fn mask_members(object: &mut Members<'_>, path: &str, masked: &mut Vec<String>) 
     }
 }
 
-/// Masks below names that sound like secrets. Documents nest no deeper than their reader lets them.
+/// Masks values below names that suggest secrets. The JSON reader limits how deep documents nest.
 fn mask(value: &mut Exact<'_>, path: &str, masked: &mut Vec<String>) {
     match value {
         Exact::Object(members) => {
@@ -138,7 +139,7 @@ fn hide(value: &mut Exact<'_>, path: &str, masked: &mut Vec<String>) {
     }
 }
 
-/// What a name or a text says; a number as it stands there.
+/// The text of a name or string; a number as it was written.
 fn said(scalar: &str) -> Cow<'_, str> {
     Exact::text(scalar).unwrap_or(Cow::Borrowed(scalar))
 }
@@ -148,7 +149,7 @@ fn is_secret(name: &str) -> bool {
     SECRET_NAMES.iter().any(|secret| name.contains(secret))
 }
 
-/// One template and nothing else, which quotes no text of its own.
+/// Whether a text is just one template, without literal text inside.
 fn is_template(text: &str) -> bool {
     let inside = text.trim().strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}"));
     inside.is_some_and(|inside| !inside.contains(['"', '\'', '{', '}']))

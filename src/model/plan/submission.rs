@@ -15,30 +15,30 @@ use crate::model::{ProjectId, RunId, StepId};
 pub struct Submission {
     /// The plan's document.
     pub plan: Value,
-    /// Inputs of the call; they win over the plan's.
+    /// The inputs of the call, which override those of the plan.
     pub inputs: Map<String, Value>,
-    /// The id that the client wants the run to have.
+    /// The id that the client chose for the run.
     pub run_id: Option<RunId>,
-    /// Numbers of the document that would not be kept as they were written. A plan with any is refused.
+    /// The issues of numbers that would be lost. A plan with such an issue is refused.
     pub issues: Vec<Issue>,
 }
 
-/// Why a body is no submission.
+/// Why a body is not a submission.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SubmissionError {
-    /// The body is no JSON, for this reason (400).
+    /// The body is not JSON, for this reason (400).
     NotJson(String),
-    /// The body is JSON, but no object (400).
+    /// The body is JSON, but not an object (400).
     NotAnObject,
-    /// What is wrong beside the plan (422).
+    /// The issues outside of the plan (422).
     Issues(Vec<Issue>),
 }
 
 impl Submission {
-    /// Reads a body; see [`read`](Self::read). A byte order mark before it is no part of it.
+    /// Reads a body; see [`read`](Self::read). Ignores a byte order mark before it.
     ///
     /// # Errors
-    /// Where it is no JSON, and as [`read`](Self::read).
+    /// If the body is not JSON, and as [`read`](Self::read).
     pub fn parse(body: &[u8]) -> Result<Self, SubmissionError> {
         let body = without_bom(body);
         let document = serde_json::from_slice(body).map_err(|error| match Self::lost(body) {
@@ -48,7 +48,7 @@ impl Submission {
         Self::of(document, body)
     }
 
-    /// Reads the `document` that `body` is; see [`read`](Self::read). The numbers are looked at as they were written.
+    /// Reads the `document` that `body` contains; see [`read`](Self::read). Numbers are checked as they were written.
     ///
     /// # Errors
     /// As [`read`](Self::read).
@@ -60,7 +60,7 @@ impl Submission {
         Ok(submission)
     }
 
-    /// What is wrong with a body that is JSON but for a number that no double is near to: no parser makes a value of it.
+    /// The issue of a body that would be JSON but for a number beyond all doubles, which no parser accepts.
     pub fn lost(body: &[u8]) -> Option<Issue> {
         let lost = lost_number(body)?;
         let is_wrapped = lost.path.starts_with("plan.");
@@ -78,10 +78,10 @@ impl Submission {
         Issue { step_id: id.and_then(|id| StepId::parse(id).ok()), path, message }
     }
 
-    /// Takes a body apart. One with the key `plan` is the wrapped form; any other object is the plan itself.
+    /// Reads a body. With the key `plan` it is the wrapped form; any other object is the plan itself.
     ///
     /// # Errors
-    /// Where the body is no object, or `inputs`, `runId` or `projectId` of the wrapping are not what they must be.
+    /// If the body is not an object, or `inputs`, `runId` or `projectId` of the wrapped form is invalid.
     pub fn read(body: Value) -> Result<Self, SubmissionError> {
         let Value::Object(mut object) = body else { return Err(SubmissionError::NotAnObject) };
         let Some(plan) = object.remove("plan") else {
@@ -90,7 +90,7 @@ impl Submission {
         let mut issues = Issues::new();
         let mut fields = Fields::new(&object, Location::default(), &mut issues);
         let run_id = id(&mut fields, "runId");
-        // Checked alone: who takes the plan on has read it before.
+        // Only checked here: the caller has read it before.
         id::<ProjectId>(&mut fields, "projectId");
         let inputs = fields.object("inputs").cloned().unwrap_or_default();
         if issues.is_empty() {

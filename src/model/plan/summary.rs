@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Plan;
 use crate::model::StepId;
 
-/// A plan's outline, as calls answer with it.
+/// A summary of a plan, for responses.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanSummary<'a> {
@@ -13,7 +13,7 @@ pub struct PlanSummary<'a> {
     pub name: &'a str,
     /// The description for people.
     pub description: &'a str,
-    /// Milliseconds it expects to take; 0 where nothing is said.
+    /// The expected duration in milliseconds; 0 if unknown.
     pub estimated_duration: u64,
     /// The number of levels.
     pub total_levels: usize,
@@ -37,7 +37,7 @@ pub struct StepSummary<'a> {
 }
 
 impl Plan {
-    /// The plan's outline.
+    /// The summary of this plan.
     pub fn summary(&self) -> PlanSummary<'_> {
         let ids = |level: &Vec<usize>| level.iter().map(|&step| &self.steps[step].id).collect();
         let steps = self.steps.iter().filter(|step| step.handler.is_none()).map(|step| StepSummary {

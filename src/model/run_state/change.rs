@@ -7,7 +7,8 @@ use super::{RunState, StepState};
 use crate::model::{Plan, PlanChanged, PlannedStep, RunStarted, StepId};
 
 impl RunState {
-    /// The plan has another revision. A fold may begin with the newest plan's steps: what led to them is no news then.
+    /// Applies a new revision of the plan. A state may be created with the newest plan's steps; earlier changes are
+    /// ignored then.
     pub(super) fn change_plan(&mut self, change: &PlanChanged) {
         if change.revision <= self.revision {
             return;
@@ -19,13 +20,13 @@ impl RunState {
         self.reindex();
         change.steps.iter().for_each(|planned| self.plan_step(planned));
         self.place_steps(&change.levels);
-        // Handlers stay after all others.
+        // Handlers stay after all other steps.
         self.steps.sort_by_key(|step| step.handler.is_some());
         self.count_anew();
         self.reindex();
     }
 
-    /// The run, which has not begun, has another plan.
+    /// Replaces the plan of a run that has not started.
     pub fn plan_anew(&mut self, plan: &Plan) {
         let Self { revision, levels, steps, progress, index, .. } =
             Self::new(self.run_id.clone(), plan, self.created_at);
@@ -33,7 +34,7 @@ impl RunState {
         (self.progress, self.index) = (progress, index);
     }
 
-    /// The run begins with a plan that was changed while it waited.
+    /// Starts the run with a plan that was changed while the run was queued.
     pub(super) fn begin_with(&mut self, started: &RunStarted) {
         if started.revision <= self.revision || started.steps.is_empty() {
             return;
@@ -43,13 +44,13 @@ impl RunState {
         self.steps.retain(|step| step.handler.is_some());
         self.reindex();
         started.steps.iter().for_each(|planned| self.plan_step(planned));
-        // Handlers stay after all others.
+        // Handlers stay after all other steps.
         self.steps.sort_by_key(|step| step.handler.is_some());
         self.count_anew();
         self.reindex();
     }
 
-    /// A step is new, or another than it was.
+    /// Adds or replaces a step.
     fn plan_step(&mut self, planned: &PlannedStep) {
         let step = Arc::new(StepState::pending(&planned.id, &planned.title, &planned.tool, planned.level));
         match self.position(&planned.id) {
@@ -58,7 +59,7 @@ impl RunState {
         }
     }
 
-    /// Steps that wait may have come to another level with those that they wait for.
+    /// Moves waiting steps, whose levels may have changed together with those of the steps that they depend on.
     fn place_steps(&mut self, levels: &[Vec<StepId>]) {
         let ids = levels.iter().enumerate().flat_map(|(level, ids)| ids.iter().map(move |id| (id, level)));
         let places: HashMap<&StepId, usize> = ids.collect();
@@ -105,7 +106,7 @@ mod tests {
         json!({"id": id, "title": id, "description": "", "tool": "echo", "level": level})
     }
 
-    /// `b` goes, `c` is another and comes earlier, `d` is new; then `d` goes again and `e` is new.
+    /// `b` is removed, `c` is replaced and comes earlier, `d` is new; then `d` is removed again and `e` is new.
     fn changes() -> [RunEvent; 2] {
         let progress = json!({"completed": 1, "failed": 0, "skipped": 0, "total": 3, "percent": 33});
         let first = json!({"revision": 2, "added": ["d"], "removed": ["b"], "changed": ["c"], "by": "ann",

@@ -29,7 +29,7 @@ pub struct StepState {
     /// When its first attempt started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
-    /// When it moved for the last time.
+    /// When it last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
     /// Its duration in milliseconds.
@@ -56,50 +56,50 @@ pub struct StepState {
     /// When the next attempt is due, while `retrying`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_retry_at: Option<Timestamp>,
-    /// What it asks, while `waiting`.
+    /// The question, while `waiting`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Box<Approval>>,
-    /// What was decided, where it waited for that.
+    /// The decision, if the step waited for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Box<Decision>>,
-    /// It failed and the run went on.
+    /// Whether it failed and the run continued.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub continued: bool,
-    /// What its attempts so far have used together.
+    /// The usage of its attempts so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Box<Usage>>,
-    /// How far its items are, of a step that has any.
+    /// The progress of its items, if it has `forEach`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub items: Option<ItemCounts>,
-    /// Since when it has been `waiting`. For the executor; answers don't carry it.
+    /// When it became `waiting`. For the executor; not part of responses.
     #[serde(skip)]
     pub waiting_since: Option<Timestamp>,
-    /// The wait for the next attempt, while `retrying`. For the executor; answers don't carry it.
+    /// The wait for the next attempt, while `retrying`. For the executor; not part of responses.
     #[serde(skip)]
     pub retry_wait: Option<Told>,
-    /// Attempts that failed and were to be followed by another: retries used up. An attempt that was interrupted is not
-    /// among them. For the executor; answers don't carry it.
+    /// The number of failed attempts that were to be retried, without interrupted ones: the retries used up. For the
+    /// executor; not part of responses.
     #[serde(skip)]
     pub retries: u32,
     /// When the newest attempt started. For the executor.
     #[serde(skip)]
     pub attempt_started_at: Option<Timestamp>,
-    /// Where the newest attempt makes up for one that was interrupted: when that one started, or of several in a row the
-    /// first. For the executor.
+    /// If the newest attempt makes up for an interrupted one: when that one started, or the first of several in a row.
+    /// For the executor.
     #[serde(skip)]
     pub interrupted_since: Option<Timestamp>,
-    /// How many attempts just before the newest were interrupted, in a row. For the executor.
+    /// How many attempts in a row right before the newest were interrupted. For the executor.
     #[serde(skip)]
     pub interruptions: u32,
 }
 
-/// A value that is there, also where it is null: null is an output like any other.
+/// Reads a value that is present. Null counts as a value: it is an output like any other.
 pub(in crate::model) fn there<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Arc<Value>>, D::Error> {
     Value::deserialize(from).map(|value| Some(Arc::new(value)))
 }
 
 impl StepState {
-    /// Of a step that has not been started.
+    /// The state of a step that has not started.
     pub(super) fn pending(id: &StepId, title: &Arc<str>, tool: &Arc<str>, level: usize) -> Self {
         Self {
             id: id.clone(),
@@ -133,8 +133,7 @@ impl StepState {
         }
     }
 
-    /// Another attempt starts. One that is said to run at that time was interrupted: nothing else leaves it unsaid how an
-    /// attempt ended.
+    /// Starts another attempt. If one is already running it was interrupted: in all other cases its end is reported.
     pub(super) fn start_attempt(&mut self, at: Timestamp) {
         self.started_at.get_or_insert(at);
         (self.interrupted_since, self.interruptions) = match self.status {

@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Zoned};
 use super::firing::{DUE_COUNTED_MAX, Due};
 use crate::model::Timestamp;
 
-/// What is looked back on first for the newest time that is due; then eight times as much, and so on.
+/// The first period to search for the newest due time. Each further one is eight times as long.
 const LOOK_BACK_MS: u64 = 60_000;
 
 /// A pattern in a time zone.
@@ -24,11 +24,11 @@ const LOOK_BACK_MS: u64 = 60_000;
 pub struct Schedule {
     cron: Cron,
     zone: TimeZone,
-    /// It names an interval, and no fixed times of a day.
+    /// Whether the pattern names an interval, and not fixed times of day.
     is_interval: bool,
 }
 
-/// Why there is none.
+/// Why a schedule is invalid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScheduleError {
     /// The field of the schedule that is wrong.
@@ -41,7 +41,7 @@ impl Schedule {
     /// Reads a pattern and finds its zone, in the system's own database.
     ///
     /// # Errors
-    /// If the pattern is none, or there is no such zone.
+    /// If the pattern is invalid, or there is no such zone.
     pub fn parse(pattern: &str, zone: &str) -> Result<Self, ScheduleError> {
         let wrong = |message: String| ScheduleError { field: "cron", message };
         let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
@@ -56,7 +56,7 @@ impl Schedule {
         Ok(schedule)
     }
 
-    /// The first time behind `after`.
+    /// The first time after `after`.
     pub fn next(&self, after: Timestamp) -> Option<Timestamp> {
         let after = self.zoned(after)?;
         let next = match self.is_interval {
@@ -66,7 +66,7 @@ impl Schedule {
         u64::try_from(next.timestamp().as_millisecond()).ok().map(Timestamp::from_millis)
     }
 
-    /// The times behind `after`, up to `until` and including it.
+    /// The times after `after`, up to and including `until`.
     pub(super) fn due(&self, after: Timestamp, until: Timestamp) -> Option<Due> {
         let first = self.next(after).filter(|first| *first <= until)?;
         let mut due = Due { newest: first, count: 1 };
@@ -95,7 +95,7 @@ impl Schedule {
         }
     }
 
-    /// The times of the clock are gone through as if it was never set, and then it is looked when each comes.
+    /// Goes through the times of the clock as if it was never set, and finds the moment at which each one comes.
     fn next_fixed(&self, after: &Zoned) -> Option<Zoned> {
         let mut clock: DateTime = after.datetime();
         loop {
@@ -103,7 +103,8 @@ impl Schedule {
             let ambiguous = self.zone.to_ambiguous_zoned(clock);
             let comes = match ambiguous.offset() {
                 AmbiguousOffset::Gap { before, .. } => {
-                    // By the offset before it, what the clock shows in a gap lies where it begins or after that: back from there.
+                    // By the offset before the gap, a time inside it lies at its start or later. So the gap is searched
+                    // backwards from there.
                     let behind = before.to_timestamp(clock).ok()?.checked_add(SignedDuration::from_secs(1)).ok()?;
                     let gap = self.zone.preceding(behind).next()?;
                     gap.timestamp().to_zoned(self.zone.clone())
@@ -122,14 +123,15 @@ impl Schedule {
     }
 }
 
-/// Has one of the fields for seconds, minutes and hours more than numbers? All fields but the last three are those.
+/// Whether a field for seconds, minutes or hours has more than numbers. These are all fields but the last three.
 fn names_interval(pattern: &str) -> bool {
     let fields: Vec<&str> = pattern.split_whitespace().collect();
     let of_day = fields.len().saturating_sub(3);
     fields[..of_day].iter().any(|field| field.contains(['*', '/', '?'])) || fields.len() < 5
 }
 
-/// Why a pattern is none: the library's words, but for the number of fields, which it tells with other limits than ours.
+/// Why a pattern is invalid, in the library's words. Only the number of fields is checked here: its limits differ from
+/// ours.
 fn explain(pattern: &str, error: &str) -> String {
     let fields = pattern.split_whitespace().count();
     if !(5..=6).contains(&fields) && !pattern.starts_with('@') {

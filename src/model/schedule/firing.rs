@@ -12,19 +12,19 @@ use serde::{Deserialize, Serialize};
 use super::Schedule;
 use crate::model::{Overlap, RunId, Timestamp};
 
-/// Firings that wait for the run of an earlier one; one more is skipped.
+/// The most firings that wait for the run of an earlier one. Further ones are skipped.
 const WAITING_MAX: usize = 10;
 
-/// How far a clock may be set back without being taken to have been wrong before: more than any time zone is.
+/// How far the clock may be set back before the earlier time counts as wrong: further than time zones differ.
 const SET_BACK_MAX_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// Times that are counted of those that are due; there may be more.
+/// The most due times that are counted. There may be more.
 pub(super) const DUE_COUNTED_MAX: u64 = 1000;
 
-/// Times that are due.
+/// The times that are due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Due {
-    /// The newest of them.
+    /// The newest one.
     pub(super) newest: Timestamp,
     /// How many, up to [`DUE_COUNTED_MAX`].
     pub(super) count: u64,
@@ -34,45 +34,46 @@ pub(super) struct Due {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Firings {
-    /// When the schedule was set that all this is of.
+    /// When the schedule was set that these results belong to.
     pub set_at: Timestamp,
-    /// All times up to this one are dealt with.
+    /// All times up to this one are handled.
     pub until: Timestamp,
     /// The run of the newest firing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_id: Option<RunId>,
-    /// The time of it.
+    /// The time of the newest firing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_fired: Option<Timestamp>,
-    /// The newest time that was skipped because a run went on, or because its group was full.
+    /// The newest time that was skipped because a run was active or its group was full.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_skipped: Option<Timestamp>,
-    /// The newest time that was missed because no server ran then, and was not made good.
+    /// The newest time that was missed because no server was running, and was not made up for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_missed: Option<Timestamp>,
-    /// Why the newest firing came to nothing.
+    /// Why the newest firing failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-    /// Times that wait until the run has ended.
+    /// Times that wait for the active run to end.
     #[serde(skip_serializing_if = "VecDeque::is_empty")]
     pub waiting: VecDeque<Timestamp>,
 }
 
-/// What is to be done about a schedule now.
+/// What to do about a schedule now.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Verdict {
-    /// A run of this time begins.
+    /// The time whose run is to start.
     pub fire: Option<Timestamp>,
-    /// This run is asked to end.
+    /// The run that is to be cancelled.
     pub cancel: Option<RunId>,
-    /// Times that were skipped.
+    /// The number of skipped times.
     pub skipped: u64,
-    /// Times that were missed.
+    /// The number of missed times.
     pub missed: u64,
 }
 
 impl Firings {
-    /// The stored data of one; of a schedule that was set at `since`, where nothing was kept or it was another.
+    /// Reads the stored results of the schedule that was set at `since`. If they are missing, or belong to an earlier
+    /// schedule, all times up to `since` count as handled and none waits.
     pub fn read(kept: &[u8], since: Timestamp) -> Self {
         let mut firings: Self = serde_json::from_slice(kept).unwrap_or_default();
         if firings.set_at != since {
@@ -82,22 +83,22 @@ impl Firings {
         firings
     }
 
-    /// As it is kept.
+    /// The results in the form in which they are stored.
     pub fn json(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// The next times.
+    /// The next `count` times.
     pub fn next(&self, schedule: &Schedule, count: usize) -> Vec<Timestamp> {
         std::iter::successors(schedule.next(self.until), |at| schedule.next(*at)).take(count).collect()
     }
 
-    /// Is there something to be done by now, for which it has to be known whether the run goes on?
+    /// Whether there is something to do now that depends on whether the run is active.
     pub fn is_due(&self, next: Option<Timestamp>, now: Timestamp) -> bool {
         !self.waiting.is_empty() || next.is_some_and(|next| next <= now) || self.is_ahead(now)
     }
 
-    /// Decides what to do, and what to store then. `goes_on`: the run of the newest firing has not ended.
+    /// Decides what to do, and updates what is to be stored. `goes_on`: the run of the newest firing has not ended.
     pub fn step(&mut self, schedule: &Schedule, overlap: Overlap, goes_on: bool, now: Timestamp) -> Verdict {
         let mut verdict = Verdict::default();
         if self.is_ahead(now) {
@@ -113,12 +114,12 @@ impl Firings {
         verdict
     }
 
-    /// A run of this time begins.
+    /// The run of the time `at` has started.
     pub fn fired(&mut self, at: Timestamp, run: RunId) {
         (self.run_id, self.last_fired, self.last_error) = (Some(run), Some(at), None);
     }
 
-    /// The run of this time is refused, for good: the next time is the next.
+    /// The run of the time `at` was refused for good. The schedule continues with the next time.
     pub fn refused(&mut self, at: Timestamp, why: String) {
         (self.last_skipped, self.last_error) = (Some(at), Some(why));
     }
@@ -127,7 +128,7 @@ impl Firings {
         self.until.millis_since(now) > SET_BACK_MAX_MS
     }
 
-    /// All but the newest of what is due is missed.
+    /// Counts all due times except the newest as missed.
     fn pass(&mut self, due: Due, schedule: &Schedule, verdict: &mut Verdict) {
         verdict.missed = due.count - 1;
         if verdict.missed > 0 {

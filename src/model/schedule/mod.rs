@@ -1,9 +1,9 @@
-//! Schedules of stored plans: when one fires, and what has come of that so far.
+//! Schedules of stored plans: when one fires, and the results so far.
 //!
 //! | part | what it is |
 //! |---|---|
 //! | `cron` | the times of a pattern in a time zone; no clock |
-//! | `firing` | what comes of the times of one schedule; no clock, no thread |
+//! | `firing` | the results of one schedule; no clock, no thread |
 
 #[cfg(feature = "schedules")]
 mod cron;

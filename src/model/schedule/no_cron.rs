@@ -5,11 +5,11 @@ use std::convert::Infallible;
 use super::firing::Due;
 use crate::model::Timestamp;
 
-/// There is none.
+/// Can't be created.
 #[derive(Debug, Clone)]
 pub struct Schedule(Infallible);
 
-/// Why there is none.
+/// Why a schedule is invalid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScheduleError {
     /// The field of the schedule that is wrong.
@@ -19,7 +19,7 @@ pub struct ScheduleError {
 }
 
 impl Schedule {
-    /// Never made.
+    /// Always fails.
     ///
     /// # Errors
     /// Always.
@@ -28,12 +28,12 @@ impl Schedule {
         Err(ScheduleError { field: "cron", message })
     }
 
-    /// The first time behind `after`.
+    /// The first time after `after`.
     pub fn next(&self, _: Timestamp) -> Option<Timestamp> {
         match self.0 {}
     }
 
-    /// The times behind `after`, up to `until` and including it.
+    /// The times after `after`, up to and including `until`.
     pub(super) fn due(&self, _: Timestamp, _: Timestamp) -> Option<Due> {
         match self.0 {}
     }

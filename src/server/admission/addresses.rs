@@ -1,10 +1,10 @@
-//! The address that a connection counts for.
+//! The address for which a connection counts.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use crate::config::Cidr;
 
-/// The address that a peer is counted by: an IPv6 one by its /64, which is what one customer has.
+/// The address for which a peer counts: an IPv6 address counts by its /64, which is what one customer has.
 pub(super) fn counted_address(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -20,13 +20,13 @@ pub(in crate::server) fn forwarded_address<'v>(
     values: impl Iterator<Item = &'v [u8]>,
     trusted: &[Cidr],
 ) -> Option<IpAddr> {
-    // Split first: the client's part, which comes before that of the proxy, may not be text.
+    // Split before decoding: the client's part, which comes before the proxy's, may not be text.
     let hops = values.flat_map(|value| value.split(|&b| b == b',')).map(parse_hop);
     let is_trusted = |address| trusted.iter().any(|cidr| cidr.contains(address));
     hops.filter(|hop| !hop.is_some_and(is_trusted)).last().flatten()
 }
 
-/// An address, perhaps with a port, an IPv6 one perhaps in brackets.
+/// Parses an address, perhaps with a port; an IPv6 address may be in brackets.
 fn parse_hop(hop: &[u8]) -> Option<IpAddr> {
     let text = str::from_utf8(hop).ok()?.trim();
     if let Ok(address) = text.parse() {

@@ -12,23 +12,23 @@ const KEYS_KEPT: usize = 1024;
 #[derive(Debug)]
 pub(in crate::server) struct Permit(#[expect(dead_code, reason = "only counted")] Arc<()>);
 
-/// Counts the permits that are held.
+/// The number of permits that are held.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Count(Arc<()>);
 
 impl Count {
-    /// Counts one more.
+    /// Takes a permit.
     pub(in crate::server) fn take(&self) -> Permit {
         Permit(self.0.clone())
     }
 
-    /// How many.
+    /// The number of permits that are held.
     pub(in crate::server) fn get(&self) -> usize {
         Arc::strong_count(&self.0) - 1
     }
 }
 
-/// Counts by key.
+/// Counts of permits by key.
 #[derive(Debug)]
 pub(super) struct Counts<K> {
     by_key: HashMap<K, Count>,
@@ -44,7 +44,7 @@ impl<K> Default for Counts<K> {
 }
 
 impl<K: Hash + Eq> Counts<K> {
-    /// Counts one more, unless that would be more than `max`.
+    /// Takes a permit, unless `max` are held.
     pub(super) fn take(&mut self, key: K, max: u32) -> Option<Permit> {
         if self.by_key.len() >= self.keys_max {
             self.forget_empty();
@@ -58,7 +58,7 @@ impl<K: Hash + Eq> Counts<K> {
         self.keys_max = KEYS_KEPT.max(2 * self.by_key.len());
     }
 
-    /// Keys with a permit that is held.
+    /// The number of keys with a permit.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.by_key.values().filter(|count| count.get() > 0).count()

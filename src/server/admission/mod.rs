@@ -23,69 +23,69 @@ pub use crate::config::Cidr;
 use crate::http::Problem;
 use crate::model::{Now, Taken};
 
-/// Bounds on connections and what they do.
+/// The limits of connections.
 #[derive(Debug, Clone)]
 pub struct ConnectionLimits {
-    /// Connections and streams in all.
+    /// The most connections and streams together.
     pub connections: usize,
     /// How many connections beyond that are accepted to be refused with a response.
     pub reserve: usize,
-    /// Connections and streams of one address.
+    /// The most connections and streams of one address.
     pub per_address: u32,
-    /// Peers whose forwarded addresses are believed.
+    /// Peers whose forwarded addresses are trusted.
     pub trusted_proxies: Vec<Cidr>,
-    /// Requests of one connection.
+    /// The most requests of one connection.
     pub requests_per_connection: u32,
-    /// Bytes of requests and answers that all connections together may hold.
+    /// The most bytes of requests and responses that all connections may hold together.
     pub buffer_bytes: usize,
-    /// Streams of one token.
+    /// The most streams of one token.
     pub streams_per_token: u32,
-    /// Messages that one token may publish a second.
+    /// The most messages that one token may publish per second.
     pub publish_rate: u32,
 }
 
-/// See the top of this file.
+/// Counts connections and streams, and decides which are let in.
 pub(super) struct Admission {
     limits: ConnectionLimits,
-    /// Connections beyond a limit: the reserve is theirs.
+    /// Connections beyond a limit, which take a permit of the reserve.
     reserve: Count,
     addresses: Counts<IpAddr>,
     tokens: Counts<u64>,
     meter: PublishMeter,
     is_draining: bool,
     is_store_down: bool,
-    /// The log has no room for more.
+    /// Whether the queue of the log is full.
     is_log_full: bool,
 }
 
-/// A connection that is let in.
+/// A connection that was let in.
 #[derive(Debug)]
 pub(super) struct Admitted {
     /// Its permit: of its address, or of the reserve.
     pub(super) counted: Option<Counted>,
-    /// The address counts for what it forwards, because it is a trusted proxy's.
+    /// Whether it is a trusted proxy's and counts for the address that it forwards.
     pub(super) is_proxy: bool,
-    /// The limit that it is beyond, where it is let in only to be refused.
+    /// The limit that it is beyond, if it was let in only to be refused.
     pub(super) beyond: Option<Limit>,
 }
 
 /// The permit of a connection.
 #[derive(Debug)]
 pub(super) struct Counted {
-    /// None if it is the reserve.
+    /// `None` for a permit of the reserve.
     address: Option<IpAddr>,
     _permit: Permit,
 }
 
 impl Counted {
-    /// The address that it counts for.
+    /// The address for which it counts.
     pub(super) fn address(&self) -> Option<IpAddr> {
         self.address
     }
 }
 
 impl Admission {
-    /// Nobody is there yet.
+    /// Starts without connections.
     pub(super) fn new(limits: ConnectionLimits) -> Self {
         Self {
             limits,
@@ -99,9 +99,9 @@ impl Admission {
         }
     }
 
-    /// Admits a connection of `peer` when `open` connections and streams are open; none if there is not even room to
-    /// refuse it. A connection beyond a limit takes a permit of the reserve only: else one address could take all
-    /// connections.
+    /// Admits a connection of `peer` when `open` connections and streams are open. `None` if there is not even room to
+    /// refuse it. A connection beyond a limit only takes a permit of the reserve, because otherwise one address could
+    /// take all connections.
     pub(super) fn admit(&mut self, peer: IpAddr, open: usize) -> Option<Admitted> {
         let is_proxy = self.limits.trusted_proxies.iter().any(|cidr| cidr.contains(peer));
         if open - self.refused() >= self.limits.connections {
@@ -131,10 +131,10 @@ impl Admission {
         has_room.then(|| Admitted { counted: Some(self.count_for_reserve()), is_proxy, beyond: Some(limit) })
     }
 
-    /// Counts a trusted proxy's connection for the address that it forwards; for none if that is not to be known.
+    /// Counts a trusted proxy's connection for the address that it forwards, or for none if that is unknown.
     ///
     /// # Errors
-    /// The address is at its limit: the permit is of the reserve.
+    /// If the address is at its limit: the permit is one of the reserve.
     pub(super) fn count_forwarded<'v>(
         &mut self,
         values: impl Iterator<Item = &'v [u8]>,
@@ -143,12 +143,12 @@ impl Admission {
         self.count_for(address).map(Some).ok_or_else(|| self.count_for_reserve())
     }
 
-    /// A permit for one more stream with a token; none at the limit.
+    /// A permit for one more stream of a token; `None` at the limit.
     pub(super) fn permit_for_stream(&mut self, token: u64) -> Option<Permit> {
         self.tokens.take(token, self.limits.streams_per_token)
     }
 
-    /// Why a stream is refused: the limit of its token, unless the server begins no streams now.
+    /// Why a stream is refused: because of its token's limit, unless no streams are begun at all now.
     pub(super) fn refusal_of_stream(&self) -> Problem {
         let limit = self.limits.streams_per_token;
         self.condition().refusal().unwrap_or_else(|| {
@@ -160,7 +160,7 @@ impl Admission {
     /// Takes messages from the publish rate of a token.
     ///
     /// # Errors
-    /// It publishes too fast.
+    /// If the token publishes too fast.
     pub(super) fn meter(&mut self, token: u64, messages: usize, now: Duration) -> Result<Taken<Metered>, Problem> {
         let rate = self.limits.publish_rate;
         self.meter.hold(token, messages, rate, now).ok_or_else(|| {
@@ -171,7 +171,7 @@ impl Admission {
         })
     }
 
-    /// Takes no new work from now on.
+    /// Refuses new work from now on.
     pub(super) fn drain(&mut self) {
         self.is_draining = true;
     }
@@ -215,22 +215,22 @@ impl Admission {
         Facts { now, condition: self.condition(), full, door, is_cut_off: false }
     }
 
-    /// Connections beyond a limit.
+    /// The number of connections beyond a limit.
     pub(super) fn refused(&self) -> usize {
         self.reserve.get()
     }
 
-    /// Connections and streams that may be.
+    /// The most connections and streams.
     pub(super) fn connections_max(&self) -> usize {
         self.limits.connections
     }
 
-    /// Requests that one connection may make.
+    /// The most requests of one connection.
     pub(super) fn requests_max(&self) -> u32 {
         self.limits.requests_per_connection
     }
 
-    /// How many addresses and tokens hold permits: none once everyone has left.
+    /// The number of addresses and tokens that hold permits: 0 once everyone has left.
     #[cfg(test)]
     pub(super) fn counted(&self) -> (usize, usize) {
         (self.addresses.len(), self.tokens.len())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::model::{Lender, Taken};
 
-/// Tokens whose publishing is metered; beyond, the one that was heard of longest ago is forgotten.
+/// The most tokens whose publishing is metered. If there are more, the one that was seen longest ago is forgotten.
 const METERED_TOKENS_MAX: usize = 10_000;
 
 /// The remaining publish rate of each token: a bucket that holds one second's worth and refills within a second.
@@ -29,7 +29,8 @@ struct Bucket {
 }
 
 impl PublishMeter {
-    /// As [`take`](Self::take), for a call that may still be refused: given back once that is dropped.
+    /// Like [`take`](Self::take), for a call that may still be refused: the messages are given back if the result is
+    /// dropped.
     pub(super) fn hold(&mut self, token: u64, messages: usize, rate: u32, now: Duration) -> Option<Taken<Metered>> {
         for Metered { token, messages } in self.held.returned() {
             if let Some(bucket) = self.buckets.get_mut(&token) {

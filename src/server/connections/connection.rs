@@ -18,13 +18,13 @@ use crate::server::socket::Socket;
 use crate::server::sockets::PollToken;
 use crate::server::waiting::Waiting;
 
-/// Bytes of answers that wait before further requests are looked at.
+/// How many bytes of responses may wait before no further request is served.
 const OUTPUT_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes that are read ahead of a request that is not served yet, or of one whose head has not come.
+/// The most bytes read ahead of a request that is not served yet, or whose head is incomplete.
 const READ_AHEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// Reads made of one socket before the others get their turn: 4 x the 64 KiB of the scratch.
+/// The most reads of one socket before the other sockets are served: 4 x the 64 KiB of the scratch.
 const READS_MAX: usize = 4;
 
 /// The state of a connection.
@@ -34,18 +34,18 @@ pub(super) enum State {
     Reading,
     /// A request waits for its answer from another thread. Followed by `Reading`, `Sending`, `Closing` or `Doomed`.
     Waiting(Box<Waiting>),
-    /// An answer is on its way whose content follows the output. Followed by `Reading`, `Closing` or `Doomed`.
+    /// A response is being written whose body follows the output. Followed by `Reading`, `Closing` or `Doomed`.
     Sending(Box<Sending>),
-    /// Writes what it has to, then says so, and drops what comes in until the other side closes. Followed by `Doomed`.
+    /// Writes the rest of its output, then says so, and drops input until the other side closes. Followed by `Doomed`.
     Closing,
-    /// Will be taken out at the end of the turn.
+    /// Will be removed at the end of the turn.
     Doomed,
 }
 
-/// What reading a socket gave.
+/// The result of reading from a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Got {
-    /// Everything there was.
+    /// Everything that was there.
     All,
     /// The limit of one read was reached; there may be more, without another event.
     More,
@@ -53,7 +53,7 @@ pub(super) enum Got {
     Gone,
 }
 
-/// See the top of this file.
+/// An HTTP connection.
 pub(in crate::server) struct Connection<S> {
     pub(super) socket: S,
     /// The poll token of its socket.
@@ -64,26 +64,26 @@ pub(in crate::server) struct Connection<S> {
     output: Vec<u8>,
     sent: usize,
     pub(super) state: State,
-    /// How far the request at the front of the input has come; `Empty` while it is not known.
+    /// How much of the request at the front of the input has arrived; `Empty` while that is not known.
     phase: Phase,
-    /// Bytes held beyond what every connection may keep, when they were counted last.
+    /// Bytes held beyond what every connection may keep, when last counted.
     pub(super) weight: usize,
-    /// Requests that came whole.
+    /// The number of complete requests.
     pub(super) requests: u32,
-    /// It is in the list of connections with more to read.
+    /// Whether it is in the list of connections with more to read.
     pub(super) is_listed: bool,
     /// When it times out, and for what.
     pub(super) deadline: Option<(Duration, Overdue)>,
-    /// The other side will send no more.
+    /// Whether the other side has ended its output.
     pub(super) is_half_closed: bool,
-    /// The poll tells when its socket has room: it was full before.
+    /// Whether the poll reports when its socket has room, because it was full before.
     pub(super) is_watched_for_room: bool,
     /// Reading stopped before the socket was empty: there may be more, without another event.
     pub(super) has_unread: bool,
-    /// The limit that it is beyond: whatever it asks for is refused.
+    /// The limit that it is beyond. All its requests are refused then.
     pub(super) beyond: Option<Limit>,
     pub(super) door: Door,
-    /// The address counts for what it forwards, because it is a trusted proxy's.
+    /// Whether it is a trusted proxy's and counts for the address that it forwards.
     pub(super) is_proxy: bool,
 }
 
@@ -124,7 +124,7 @@ impl<S: Socket> Connection<S> {
         PollToken(self.token as usize)
     }
 
-    /// Reads what has come, up to its limits. Returns the result and the number of bytes. `scratch` is shared by all
+    /// Reads what has arrived, up to its limits. Returns the result and the number of bytes. `scratch` is shared by all
     /// connections. `to_the_end`: the peer has closed, which only a further read shows.
     pub(super) fn read(&mut self, scratch: &mut [u8], limits: &Limits, to_the_end: bool) -> (Got, usize) {
         let mut bytes = 0;
@@ -133,12 +133,12 @@ impl<S: Socket> Connection<S> {
         (got, bytes)
     }
 
-    /// Takes bytes that were read of it elsewhere.
+    /// Adds input that was read elsewhere.
     pub(super) fn feed(&mut self, bytes: &[u8]) {
         self.input.append(bytes);
     }
 
-    /// How much may wait in the input: a whole request while its body comes. What is sent ahead waits at the client.
+    /// How much may wait in the input: a whole request while its body arrives. What is sent ahead waits at the client.
     fn input_bytes_max(&self, limits: &Limits) -> usize {
         match self.phase {
             Phase::Body => limits.request_bytes_max(),
@@ -165,8 +165,8 @@ impl<S: Socket> Connection<S> {
                 Ok(n) => {
                     *bytes += n;
                     self.input.append(&scratch[..n]);
-                    // A socket that gave less than was asked for is empty; whatever comes from here on is news to the
-                    // poll. Asking it again would cost as much as parsing a request.
+                    // A socket that returned less than requested is empty, and the poll will report whatever comes
+                    // next. Another read would cost as much as parsing a request.
                     if n < most && !to_the_end {
                         return Got::All;
                     }
@@ -179,12 +179,12 @@ impl<S: Socket> Connection<S> {
         Got::More
     }
 
-    /// May the next request be looked at?
+    /// Whether the next request may be decoded.
     pub(super) fn wants_request(&self) -> bool {
         matches!(self.state, State::Reading) && self.output_bytes() < OUTPUT_BYTES_MAX
     }
 
-    /// Queues an answer.
+    /// Queues a response.
     pub(super) fn answer(&mut self, shown: Shown, framing: Framing, date: &str) {
         let Shown { response, rest } = shown;
         let keep_alive = framing.keep_alive && self.beyond.is_none();
@@ -196,21 +196,21 @@ impl<S: Socket> Connection<S> {
         };
     }
 
-    /// Queues the answer to what is no request, and closes.
+    /// Queues the response to an invalid request, and closes.
     pub(super) fn reject(&mut self, response: Response, date: &str) {
         self.answer(response.into(), Framing::OF_NO_REQUEST, date);
         self.input = Input::default();
-        // The rest of the request is not waited for: what runs from now on is the time to take the answer.
+        // The rest of the request is not waited for. The next deadline is for the client to take the response.
         self.end_wait();
     }
 
-    /// Queues bytes that are framed already.
+    /// Queues bytes that are already framed.
     pub(super) fn write_raw(&mut self, bytes: &[u8]) {
         self.output.extend_from_slice(bytes);
     }
 
-    /// Writes what is queued, as far as the socket takes it, and of content after it at most `body_bytes_max`. What that
-    /// gave, and how many bytes of the content were written.
+    /// Writes the output, as far as the socket takes it, and after it at most `body_bytes_max` bytes of the body.
+    /// Returns the result, and how many bytes of the body were written.
     pub(super) fn flush(&mut self, body_bytes_max: usize) -> (Flushed, usize) {
         let output = self.flush_output();
         match &mut self.state {
@@ -243,19 +243,19 @@ impl<S: Socket> Connection<S> {
         Flushed::All
     }
 
-    /// Takes what waits to be written.
+    /// Takes the output that was not written.
     pub(super) fn take_output(&mut self) -> Vec<u8> {
         let mut output = std::mem::take(&mut self.output);
         output.drain(..std::mem::take(&mut self.sent));
         output
     }
 
-    /// Does anything wait to be written?
+    /// Whether there is anything to write.
     pub(super) fn has_output(&self) -> bool {
         self.output_bytes() > 0 || matches!(self.state, State::Sending(_))
     }
 
-    /// Bytes that wait in the output.
+    /// The bytes that wait in the output.
     pub(super) fn output_bytes(&self) -> usize {
         self.output.len() - self.sent
     }
@@ -300,14 +300,14 @@ impl<S: Socket> Connection<S> {
         verdict
     }
 
-    /// Counts what it holds, but for what every connection may keep.
+    /// Counts the bytes that it holds beyond what every connection may keep.
     pub(super) fn weigh(&mut self) {
         let body = if let State::Sending(sending) = &self.state { sending.held() } else { 0 };
         let held = self.input.held() + self.output.len() + body + self.socket.held();
         self.weight = held.saturating_sub(BUFFER_BYTES_KEPT);
     }
 
-    /// Whoever will be taken out holds nothing until then.
+    /// Frees the buffers of a connection that is to be removed.
     pub(super) fn drop_buffers_of_the_doomed(&mut self) {
         if matches!(self.state, State::Doomed) {
             self.input = Input::default();
@@ -315,7 +315,7 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// A request has come whole: its time no longer runs. That for taking earlier answers does.
+    /// A request is complete: ends its deadline, but not that for taking earlier responses.
     fn end_wait(&mut self) {
         self.phase = Phase::Empty;
         if self.deadline.is_some_and(|(_, what)| what != Overdue::Output) {
@@ -332,11 +332,11 @@ impl<S: Socket> Connection<S> {
             Phase::Body => Overdue::Body,
         };
         if let (true, Some((at, Overdue::Idle | Overdue::Head))) = (self.beyond.is_some(), self.deadline) {
-            // It has no more time than it was given.
+            // It gets no more time than it was given.
             self.deadline = Some((at, overdue));
             return;
         }
-        // While answers are not taken, that is what it has to hurry with.
+        // While responses are not taken, the deadline for that counts.
         if self.deadline.is_none_or(|(_, what)| what != overdue && what != Overdue::Output) {
             self.deadline = Some((now + timeouts.of(overdue), overdue));
         }

@@ -4,20 +4,20 @@ use std::time::Duration;
 
 use crate::server::refused::Limit;
 
-/// How long a connection that was refused is read from and not listened to, so that the refusal arrives before the
-/// reset that unread bytes would cause.
+/// How long input of a refused connection is read and dropped, so that the refusal arrives before the reset that unread
+/// bytes would cause.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 
-/// How long a connection may take.
+/// The time limits of a connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
-    /// For a head, from its first byte, or from the connection's beginning.
+    /// For a head, from its first byte or from the start of the connection.
     pub header: Duration,
     /// For a body, from the end of its head.
     pub body: Duration,
     /// Between two requests.
     pub idle: Duration,
-    /// For taking anything of what is written.
+    /// For the client to take any part of the output.
     pub output: Duration,
 }
 
@@ -33,23 +33,23 @@ impl Timeouts {
     }
 }
 
-/// What took a connection too long.
+/// The time limit that a connection has exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::server) enum Overdue {
-    /// No request came.
+    /// No request arrived.
     Idle,
-    /// A head began and did not end.
+    /// A head was not completed.
     Head,
-    /// A body did not end.
+    /// A body was not completed.
     Body,
-    /// Answers were not taken.
+    /// Responses were not taken.
     Output,
-    /// A client did not close after the last response.
+    /// The client did not close after the last response.
     Leave,
 }
 
 impl Overdue {
-    /// The limit that is counted.
+    /// The limit that is counted in metrics.
     pub(in crate::server) fn limit(self) -> Option<Limit> {
         match self {
             Self::Idle => Some(Limit::IdleTimeout),

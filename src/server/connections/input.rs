@@ -1,23 +1,23 @@
 //! Input from a client that has not been parsed yet.
 
-/// A buffer of at most this size is kept for the next request or answer; a larger one is given back.
+/// The largest buffer that is kept for the next request or response. Larger ones are freed.
 pub(super) const BUFFER_BYTES_KEPT: usize = 4096;
 
-/// See the top of this file.
+/// A buffer of unparsed input.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Input {
     bytes: Vec<u8>,
-    /// Where in `bytes` the next request begins.
+    /// The index in `bytes` at which the next request begins.
     start: usize,
 }
 
 impl Input {
-    /// The bytes not decoded yet.
+    /// The bytes that are not decoded yet.
     pub(in crate::server) fn unread(&self) -> &[u8] {
         &self.bytes[self.start..]
     }
 
-    /// The bytes that it holds.
+    /// The size of the buffer.
     pub(super) fn held(&self) -> usize {
         self.bytes.len()
     }
@@ -26,7 +26,7 @@ impl Input {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Lets go of the first `n` bytes of what was unread, and of what an idle connection does not need.
+    /// Drops the first `n` unread bytes, and memory that an idle connection does not need.
     pub(super) fn consume(&mut self, n: usize) {
         self.start += n;
         if self.start == self.bytes.len() {

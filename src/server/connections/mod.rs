@@ -34,24 +34,25 @@ use crate::http::Limits;
 use crate::log::Rest;
 use crate::model::{Now, SlabKey, Taken};
 
-/// The work for connections in one turn, in bytes read and answered: more would delay streams. The rest is done in the
-/// next turn. The same amount is there for deferred work, and again for bodies under way.
+/// The work for connections in one turn, in bytes read and written. More would delay streams, so the rest is done in
+/// the next turn. The same amount is available for deferred work, and again for bodies that are being sent.
 const WORK_PER_TURN: usize = 1024 * 1024;
 
-/// The fixed cost of a request, as a number of bytes: 256 requests are the work of a turn, some 3 ms.
+/// The fixed cost of a request in bytes: 256 requests are the work of a turn, about 3 ms.
 const WORK_PER_REQUEST: usize = 4096;
 
-/// How long a connection beyond a limit may take to ask for what it is refused: others need its place in the reserve.
+/// How long a connection beyond a limit may take to send the request that is refused: others need its place in the
+/// reserve.
 const REFUSED_WAIT: Duration = Duration::from_secs(2);
 
-/// How often connections are looked over for deadlines.
+/// How often deadlines of connections are checked.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 
-/// See the top of this file.
+/// All HTTP connections.
 pub(super) struct Connections<S> {
     http: Limits,
     timeouts: Timeouts,
-    /// Bytes that all of them together may hold.
+    /// The most bytes that all of them may hold together.
     buffer_bytes_max: usize,
     slab: Slab<Connection<S>>,
     generation: u32,
@@ -62,7 +63,7 @@ pub(super) struct Connections<S> {
     unwritten: VecDeque<usize>,
     /// The work done in this turn.
     work: usize,
-    /// Nothing is read any more: what clients send is for another process.
+    /// Whether reading has stopped: what clients send is for another process.
     is_deaf: bool,
     /// The bytes of large responses that may be sent now.
     contents: Allowance,
@@ -75,25 +76,25 @@ pub(super) struct Connections<S> {
     next_sweep: Duration,
 }
 
-/// Whom a request comes from.
+/// The sender of a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Caller {
     /// Where its connection came in.
     pub(super) door: Door,
     /// The limit that the connection is beyond.
     pub(super) beyond: Option<Limit>,
-    /// Requests that it has made.
+    /// The number of its requests.
     pub(super) requests: u32,
 }
 
-/// A connection that goes on as a stream.
+/// A connection that becomes a stream.
 #[derive(Debug)]
 pub(super) struct Departed<S> {
     pub(super) socket: S,
     pub(super) token: PollToken,
-    /// The bytes that were still to be sent.
+    /// The bytes that were not written yet.
     pub(super) output: Vec<u8>,
-    /// It has unread bytes that the poll will not report again.
+    /// Whether there are unread bytes that the poll will not report again.
     pub(super) has_unread: bool,
 }
 
@@ -134,12 +135,12 @@ impl<S: Socket> Connections<S> {
         self.slab.insert(connection)
     }
 
-    /// Reads nothing any more, and looks at no request that it has read.
+    /// Stops reading, and decodes no further request.
     pub(super) fn stop_reading(&mut self) {
         self.is_deaf = true;
     }
 
-    /// Takes the connections out whose requests are all answered: their sockets, doors and unread input. Nothing else
+    /// Takes the connections whose requests are all answered: their sockets, doors and unread input. No other method
     /// works afterwards.
     pub(super) fn take_passable(&mut self) -> Vec<(S, Door, Vec<u8>)> {
         let passable = |connection: &Connection<S>| {
@@ -153,7 +154,7 @@ impl<S: Socket> Connections<S> {
         passed.collect()
     }
 
-    /// A connection comes from another process, between two requests, with the bytes that were read of the next.
+    /// Adds the input of a connection that another process has passed on between two requests.
     pub(super) fn feed(&mut self, index: usize, input: &[u8], now: Now) {
         let Some(connection) = self.slab.get_mut(index) else { return };
         if connection.beyond.is_none() {
@@ -162,7 +163,7 @@ impl<S: Socket> Connections<S> {
         connection.feed(input);
     }
 
-    /// How many there are.
+    /// The number of connections.
     pub(super) fn len(&self) -> usize {
         self.slab.len()
     }
@@ -187,7 +188,7 @@ impl<S: Socket> Connections<S> {
         (connection.is_proxy && connection.beyond.is_none()).then(|| connection.token())
     }
 
-    /// Whatever it asks for is refused from now on, because it is beyond a limit.
+    /// Refuses all further requests of a connection, because it is beyond a limit.
     pub(super) fn set_beyond(&mut self, index: usize, limit: Limit) {
         self.slab[index].beyond = Some(limit);
     }
@@ -197,17 +198,17 @@ impl<S: Socket> Connections<S> {
         Caller { door, beyond, requests }
     }
 
-    /// Begins the next of the parts into which a turn's work is divided.
+    /// Begins the next of the parts into which the work of a turn is divided.
     pub(super) fn renew_budget(&mut self) {
         self.work = 0;
     }
 
-    /// Is there more to do at once?
+    /// Whether there is more to do at once.
     pub(super) fn is_busy(&mut self, now: Now) -> bool {
         !self.unread.is_empty() || (!self.unwritten.is_empty() && self.contents.has_any(now.mono))
     }
 
-    /// Are answers still owed, or on their way out?
+    /// Whether any response is outstanding or still being written.
     pub(super) fn owes_answers(&self) -> bool {
         let is_owed = |connection: &Connection<S>| matches!(connection.state, State::Waiting(_));
         self.slab.iter().any(|(_, connection)| is_owed(connection) || connection.has_output())
@@ -223,12 +224,12 @@ impl<S: Socket> Connections<S> {
         self.fetches.pop()
     }
 
-    /// Someone published whose watchers keep up.
+    /// Notes a publish to a project whose streams keep up.
     pub(super) fn note_publish(&mut self, now: Now) {
         self.contents.note_publish(now.mono);
     }
 
-    /// When the next of what is held back of large answers goes on, where anything is.
+    /// When large responses that are held back may continue, if there are any.
     pub(super) fn next_release(&self) -> Option<Duration> {
         if self.unwritten.is_empty() { None } else { self.contents.next_at() }
     }
@@ -249,9 +250,9 @@ impl<S: Socket> Connections<S> {
         Some(overdue.collect())
     }
 
-    /// A request waits for its answer; whom that will be for.
+    /// Makes a request wait for an answer, and returns the key for that answer.
     pub(super) fn wait(&mut self, waiting: Waiting) -> SlabKey {
-        // What an earlier request of this connection is still to be answered is not for this one.
+        // A late answer to an earlier request of this connection must not answer this one.
         self.generation = self.generation.wrapping_add(1);
         let index = waiting.exchange.index;
         let connection = &mut self.slab[index];
@@ -268,7 +269,7 @@ impl<S: Socket> Connections<S> {
         }
     }
 
-    /// As [`waiting`](Self::waiting), and it waits no longer.
+    /// Like [`waiting`](Self::waiting), and ends the wait.
     pub(super) fn take_waiting(&mut self, to: SlabKey) -> Option<Waiting> {
         self.waiting(to)?;
         match std::mem::replace(&mut self.slab[to.index()].state, State::Reading) {
@@ -282,7 +283,7 @@ impl<S: Socket> Connections<S> {
         self.slab.get_mut(to.index()).filter(|connection| connection.generation == to.generation())
     }
 
-    /// A connection's socket goes on as a stream's.
+    /// Removes a connection whose socket becomes that of a stream.
     pub(super) fn depart(&mut self, index: usize) -> Departed<S> {
         let mut connection = self.slab.remove(index);
         self.weight -= connection.weight;
@@ -294,7 +295,8 @@ impl<S: Socket> Connections<S> {
         }
     }
 
-    /// Ends a connection. What it holds stays until the end of the turn; what was taken for its request goes back at once.
+    /// Ends a connection. Its buffers stay until the end of the turn, but what was taken for its request is given back
+    /// at once.
     pub(super) fn doom(&mut self, index: usize) {
         let connection = &mut self.slab[index];
         if matches!(connection.state, State::Doomed) {
@@ -304,12 +306,12 @@ impl<S: Socket> Connections<S> {
             // The messages are published anyway.
             waiting.metered.map(Taken::keep);
         }
-        // Nothing is due of it any more: a deadline would bring it back to life, only to end it twice.
+        // A deadline would only end it a second time.
         connection.deadline = None;
         self.doomed.push(index);
     }
 
-    /// Takes the ended connections out. `forget` gets the poll token of each.
+    /// Removes the ended connections. `forget` gets the poll token of each.
     pub(super) fn reap(&mut self, mut forget: impl FnMut(PollToken)) {
         while let Some(index) = self.doomed.pop() {
             let connection = self.slab.remove(index);

@@ -7,8 +7,8 @@ use crate::model::Now;
 use crate::server::socket::Socket;
 
 impl<S: Socket> Connections<S> {
-    /// Reads what has come; `true` if there is something to decode. `to_the_end`: the peer has closed, which only a
-    /// further read shows. All connections read into `scratch` first.
+    /// Reads what has arrived. Returns `true` if there is something to decode. `to_the_end`: the peer has closed, which
+    /// only a further read shows. All connections read into `scratch` first.
     pub(in crate::server) fn read(&mut self, index: usize, scratch: &mut [u8], to_the_end: bool) -> bool {
         if self.is_deaf {
             return false;
@@ -34,7 +34,7 @@ impl<S: Socket> Connections<S> {
         true
     }
 
-    /// A connection is read at the end of the turn, whatever the poll says: once, however often this is called.
+    /// Queues a connection to be read at the end of the turn, whatever the poll reports. Repeated calls have no effect.
     pub(in crate::server) fn read_later(&mut self, index: usize) {
         if let Some(connection) = self.slab.get_mut(index)
             && !std::mem::replace(&mut connection.is_listed, true)
@@ -43,7 +43,7 @@ impl<S: Socket> Connections<S> {
         }
     }
 
-    /// Reads what a client sent while its request waited.
+    /// Reads what the client has sent while its request waited.
     pub(in crate::server) fn read_rest(&mut self, index: usize) {
         if self.slab.get(index).is_some_and(|connection| connection.has_unread) {
             self.read_later(index);
@@ -67,7 +67,7 @@ impl<S: Socket> Connections<S> {
         connection.wants_request().then(|| connection.take_input())
     }
 
-    /// Takes the input of a request that is not awaited any longer.
+    /// Takes the input of a request that is no longer awaited.
     pub(in crate::server) fn give_up_input(&mut self, index: usize) -> Input {
         self.slab[index].take_input()
     }
@@ -85,7 +85,7 @@ impl<S: Socket> Connections<S> {
         self.slab[index].decode(input, &self.http, &self.timeouts, now.mono)
     }
 
-    /// The request at the front of the input is looked at again later, and counts then.
+    /// The request at the front of the input will be decoded again, and is counted then.
     pub(in crate::server) fn uncount(&mut self, index: usize) {
         let connection = &mut self.slab[index];
         connection.requests = connection.requests.saturating_sub(1);

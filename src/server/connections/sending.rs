@@ -1,4 +1,4 @@
-//! Content that is being sent: a source after the head of an answer, written in bounded pieces.
+//! A body that is being sent: a source after the head of a response, written in bounded pieces.
 
 use std::io::ErrorKind;
 
@@ -7,31 +7,31 @@ use crate::http::{Body, Next};
 use crate::log::Rest;
 use crate::server::socket::Socket;
 
-/// What writing to a socket gave.
+/// The result of writing to a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flushed {
-    /// Everything is written.
+    /// Everything was written.
     All,
     /// The socket is full; the poll reports when it has room.
     Full,
     /// The limit of one write was reached; there is more, without another event.
     More,
-    /// The next bytes have not come yet.
+    /// The next bytes have not arrived yet.
     Awaits,
     /// The other side is gone.
     Gone,
 }
 
-/// See the top of this file.
+/// The body of a response that is being sent.
 #[derive(Debug)]
 pub(super) struct Sending {
     /// The rest of the response.
     body: Body,
-    /// Where the log holds what it lacks, unless the log was asked for that already.
+    /// The part that the log still holds, unless it was already requested.
     rest: Option<Box<Rest>>,
-    /// The connection closes after it.
+    /// Whether the connection closes after it.
     pub(super) is_last: bool,
-    /// It is in the list of connections with more to write.
+    /// Whether it is in the list of connections with more to write.
     pub(super) is_queued: bool,
 }
 
@@ -40,7 +40,7 @@ impl Sending {
         Self { body, rest, is_last, is_queued: false }
     }
 
-    /// The bytes of it that are held.
+    /// The bytes of it in memory.
     pub(super) fn held(&self) -> usize {
         self.body.held()
     }
@@ -50,14 +50,14 @@ impl Sending {
         if self.body.held() > OUTPUT_PIECE_BYTES { None } else { self.rest.take() }
     }
 
-    /// A fetched piece has come. `false` if it does not match the promised length.
+    /// Adds a fetched piece. Returns `false` if it does not match the promised length.
     #[must_use]
     pub(super) fn go_on(&mut self, piece: Vec<u8>, rest: Option<Box<Rest>>) -> bool {
         self.rest = rest;
         self.body.give(piece) && self.rest.is_some() == (self.body.lacking() > 0)
     }
 
-    /// Writes at most `bytes_max` bytes; what that gave, and how many it were.
+    /// Writes at most `bytes_max` bytes. Returns the result, and how many bytes were written.
     pub(super) fn write(&mut self, socket: &mut impl Socket, bytes_max: usize) -> (Flushed, usize) {
         let mut written = 0;
         loop {

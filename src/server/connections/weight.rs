@@ -14,11 +14,11 @@ use crate::http::Problem;
 use crate::server::socket::Socket;
 use crate::server::sockets::PollToken;
 
-/// The connections of one address, or one that counts for none. The one that holds most is the greatest.
+/// The connections of one address, or one without an address. The order is by the bytes that they hold.
 #[derive(Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Client {
     weight: usize,
-    /// The buffered bytes of each connection, and its index: the heaviest last.
+    /// The buffered bytes and index of each connection, the largest last.
     connections: Vec<(usize, usize)>,
 }
 
@@ -28,7 +28,7 @@ impl<S: Socket> Connections<S> {
         self.weight
     }
 
-    /// Takes note of what a connection holds now.
+    /// Updates the total by what a connection holds now.
     pub(super) fn weigh(&mut self, index: usize) {
         let Some(connection) = self.slab.get_mut(index) else { return };
         let before = connection.weight;
@@ -36,14 +36,15 @@ impl<S: Socket> Connections<S> {
         self.weight = self.weight - before + connection.weight;
     }
 
-    /// Do they hold more than they may?
+    /// Whether all connections together hold too much.
     pub(super) fn holds_too_much(&self) -> bool {
         self.weight > self.buffer_bytes_max
     }
 
-    /// Where they hold too much, those that hold most, until a quarter of the room would be free without them: so the next
-    /// ones do not lead here at once. The heaviest first of whichever address holds most then, as `address` tells; one that
-    /// counts for none is taken by itself. Each is to be ended, and [let go of](Self::lighten).
+    /// If the connections hold too much, returns those to close until a quarter of the memory would be free, so that
+    /// this does not happen again at once. Takes the largest connection of the address that holds most, repeatedly.
+    /// `address` returns the address of a connection; one without an address counts by itself. Each connection is to be
+    /// ended and [lightened](Self::lighten).
     pub(in crate::server) fn overweight(&self, address: impl Fn(PollToken) -> Option<IpAddr>) -> Vec<usize> {
         if !self.holds_too_much() {
             return Vec::new();
@@ -78,14 +79,14 @@ impl<S: Socket> Connections<S> {
         clients
     }
 
-    /// Would it take a refusal? It reads a request that has not come whole, and is owed nothing. Whoever does not take its
-    /// answers would not take that one either.
+    /// Whether a refusal may be sent: the connection reads a request that is incomplete, and no output is waiting. A
+    /// client that does not take its responses would not take a refusal either.
     pub(in crate::server) fn takes_refusal(&self, index: usize) -> bool {
         let connection = &self.slab[index];
         matches!(connection.state, State::Reading) && !connection.has_output()
     }
 
-    /// Why a request is refused that there is no memory for.
+    /// The error for a request for which there is no memory.
     pub(in crate::server) fn refusal_of_weight(&self) -> Problem {
         let room = self.buffer_bytes_max;
         let detail =

@@ -1,4 +1,4 @@
-//! Writes to clients in bounded pieces: small answers at once, large content in turn with that of others.
+//! Writes to clients in bounded pieces: small responses at once, large bodies in turn with those of others.
 
 use super::connection::State;
 use super::deadlines::{LINGER, Overdue};
@@ -10,34 +10,34 @@ use crate::log::Answer;
 use crate::model::{Now, SlabKey};
 use crate::server::socket::Socket;
 
-/// Bytes of a large answer that are written to one socket before the others get their turn: some 20 us of sending. Fewer
-/// would make a download slower than its network; a socket's buffer takes some 2.5 MiB at once.
+/// The most bytes of a large response that are written to one socket before the others, about 20 us of sending. With
+/// fewer a download would be slower than its network; a socket's buffer takes about 2.5 MiB at once.
 const BODY_BYTES_A_FLUSH_MAX: usize = 64 * 1024;
 
 impl<S: Socket> Connections<S> {
-    /// Bytes of answers that wait to be written to a connection.
+    /// The bytes of responses that wait to be written to a connection.
     pub(in crate::server) fn output_bytes(&self, index: usize) -> usize {
         self.slab.get(index).map_or(0, |connection| connection.output_bytes())
     }
 
-    /// Queues an answer.
+    /// Queues a response.
     pub(in crate::server) fn answer(&mut self, exchange: &Exchange, shown: Shown, date: &str) {
         self.slab[exchange.index].answer(shown, exchange.framing, date);
     }
 
-    /// Queues an answer that is framed already, and closes after it.
+    /// Queues a response that is already framed, and closes after it.
     pub(in crate::server) fn answer_framed(&mut self, exchange: &Exchange, answer: &[u8]) {
         let connection = &mut self.slab[exchange.index];
         connection.write_raw(answer);
         connection.state = State::Closing;
     }
 
-    /// Queues the answer to what is no request, and closes.
+    /// Queues the response to an invalid request, and closes.
     pub(in crate::server) fn reject(&mut self, index: usize, response: Response, date: &str) {
         self.slab[index].reject(response, date);
     }
 
-    /// Writes what is queued for a connection, as far as possible now, and arranges what follows.
+    /// Writes the output of a connection as far as possible, and arranges what comes next.
     pub(in crate::server) fn flush(&mut self, index: usize, now: Now) {
         self.write(index, now);
         self.fetch_next(index);
@@ -65,13 +65,13 @@ impl<S: Socket> Connections<S> {
                 if !std::mem::replace(&mut connection.is_watched_for_room, true) {
                     self.blocked.push(connection.token());
                 }
-                // Only what is taken gives more time, not what is sent meanwhile.
+                // Only output that the client takes extends its time, not output that is added.
                 if !was_blocked || has_taken {
                     connection.deadline = Some((now.mono + self.timeouts.output, Overdue::Output));
                 }
                 return;
             }
-            // The others have had this turn: whether there is room is not known.
+            // Nothing was written, because others had this turn. So whether there is room is unknown.
             Flushed::More if !has_taken => return self.write_later(index),
             Flushed::More | Flushed::Awaits | Flushed::All => {}
         }
@@ -85,7 +85,7 @@ impl<S: Socket> Connections<S> {
         }
     }
 
-    /// `was_held_up`: requests, and the deadline of the next, were put off until here; so was what has not been read.
+    /// `was_held_up`: requests, and the deadline of the next one, were put off until here, and so was reading.
     fn has_written_all(&mut self, index: usize, was_held_up: bool, now: Now) {
         let connection = &mut self.slab[index];
         match connection.state {
@@ -100,7 +100,7 @@ impl<S: Socket> Connections<S> {
         }
     }
 
-    /// Asks for what comes next of content that the log holds, where it is time for that.
+    /// Asks the log for the next piece of a body, if it is time for that.
     fn fetch_next(&mut self, index: usize) {
         let Some(connection) = self.slab.get_mut(index) else { return };
         if let State::Sending(sending) = &mut connection.state
@@ -110,7 +110,7 @@ impl<S: Socket> Connections<S> {
         }
     }
 
-    /// A socket has room again: what is small is written at once, content in turn with that of others.
+    /// The socket has room again: writes small output at once, and a body in turn with others.
     pub(in crate::server) fn writable(&mut self, index: usize, now: Now) {
         match self.slab.get(index).map(|connection| &connection.state) {
             Some(State::Sending(_)) => self.write_later(index),
@@ -118,7 +118,8 @@ impl<S: Socket> Connections<S> {
         }
     }
 
-    /// A connection is written to at the end of the turn, whatever the poll says: once, however often this is called.
+    /// Queues a connection to be written at the end of the turn, whatever the poll reports. Repeated calls have no
+    /// effect.
     fn write_later(&mut self, index: usize) {
         if let Some(connection) = self.slab.get_mut(index)
             && let State::Sending(sending) = &mut connection.state
@@ -128,7 +129,7 @@ impl<S: Socket> Connections<S> {
         }
     }
 
-    /// Writes a piece of all content that is on its way, of as much as one turn has time for; the rest is first in the next.
+    /// Writes a piece of each body, as far as one turn has time for. The rest comes first in the next turn.
     pub(in crate::server) fn write_bodies(&mut self, now: Now) {
         for _ in 0..self.unwritten.len() {
             if self.work >= WORK_PER_TURN || !self.contents.has_any(now.mono) {
@@ -144,13 +145,13 @@ impl<S: Socket> Connections<S> {
         }
     }
 
-    /// Does a connection wait for more of its content by this answer?
+    /// Whether the connection waits for more of a body by this answer.
     pub(in crate::server) fn is_sending(&mut self, to: SlabKey) -> bool {
         self.asking(to).is_some_and(|connection| matches!(connection.state, State::Sending(_)))
     }
 
-    /// More has come of content that the log holds. Where that is not to be had any more, nothing but the end of the
-    /// connection tells it: the length was promised.
+    /// Adds the next piece of a body. If it can't be read, the connection is closed: the length was promised, so only
+    /// that can tell the client.
     pub(in crate::server) fn go_on(&mut self, to: SlabKey, answer: Answer) {
         let index = to.index();
         let State::Sending(sending) = &mut self.slab[index].state else { return };

@@ -20,7 +20,7 @@ impl<S: Socket> Server<S> {
         self.connections.answer(&exchange, shown, self.date.at(now));
     }
 
-    /// Has another thread answer.
+    /// Passes a request to another thread that answers it.
     pub(super) fn ask(&mut self, exchange: Exchange, ask: Ask, render: Render, now: Now) {
         let metered = match self.meter(&ask, &render, now) {
             Ok(metered) => metered,
@@ -52,7 +52,7 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// The log speaks.
+    /// Handles output of the log.
     pub(super) fn deliver(&mut self, delivery: Delivery, now: Now) {
         match delivery {
             Delivery::Frames { project, frames } => {
@@ -63,7 +63,7 @@ impl<S: Socket> Server<S> {
             Delivery::Reply { to: ReplyTo::Connection(to), answer } => self.receive_answer(to, answer, now),
             Delivery::Reply { to: ReplyTo::Stream(key), answer } => self.continue_stream(key, answer, now),
             Delivery::Reply { to: ReplyTo::Channel(key), answer } => self.continue_channel(key, answer, now),
-            // Whoever waits elsewhere has been answered by the log's thread.
+            // The log's thread has answered callers elsewhere.
             Delivery::Reply { to: ReplyTo::Caller(_), .. } => {}
             Delivery::Tickets(notes) => self.api.learn_of_tickets(&notes),
             Delivery::Worked(work) => self.metrics.work.add(&work),
@@ -134,7 +134,8 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// A run or a stored plan that is gone can't be run again; but it may have been before, under the same key.
+    /// If the run or stored plan is gone, asks whether it was run again before under the same key. Returns whether it
+    /// does.
     fn recall(&mut self, to: SlabKey, refused: &Refusal) -> bool {
         let Some(waiting) = self.connections.waiting(to) else { return false };
         let claim = match &waiting.what {
@@ -152,7 +153,7 @@ impl<S: Socket> Server<S> {
         true
     }
 
-    /// Does this publisher publish to a project most of whose streams are behind?
+    /// Whether this publisher publishes to a project most of whose streams are behind.
     fn outruns_its_watchers(&mut self, to: SlabKey, now: Now) -> bool {
         match self.connections.waiting(to).map(|waiting| &waiting.what) {
             Some(What::Answer(Render::Published { project, .. })) => self.streams.is_congested(project, now),
@@ -160,14 +161,14 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// Gives the answers that were held back for long enough.
+    /// Sends the held answers that are due.
     pub(super) fn give_held_answers(&mut self, now: Now) {
         while let Some((to, answer)) = self.replies.next_due(now) {
             self.give(to, answer, now);
         }
     }
 
-    /// Gives an answer to the request that waits for it.
+    /// Sends an answer to the request that waits for it.
     fn give(&mut self, to: SlabKey, answer: Answer, now: Now) {
         let Some(waiting) = self.connections.waiting(to) else { return };
         match &answer {
@@ -179,7 +180,7 @@ impl<S: Socket> Server<S> {
             What::Rerun(_) | What::Stored(_) => &Render::Accepted,
             What::Change(_) => &Render::Steered,
             What::Stream { .. } | What::Bundle(_) => return self.refuse_waiting_stream(to, answer, now),
-            // The log was asked nothing for it.
+            // The log was not asked for it.
             What::Keys => return,
         };
         let shown = render.show(answer, self.api.signer(), |project| self.streams.subscribers(project));

@@ -11,7 +11,7 @@ use crate::server::socket::Socket;
 use crate::server::waiting::{Waiting, WaitingBundle, What};
 use crate::stream::{BundleSubscription, ConnectionManager};
 
-/// Streams that waited for others' answers begun in one turn.
+/// The most waiting streams that are handled in one turn.
 const BEGUN_MAX: usize = 64;
 
 impl WaitingBundle {
@@ -20,7 +20,7 @@ impl WaitingBundle {
         self.wanted.parts.iter().zip(&self.starts).filter(|(_, start)| start.is_none()).map(|(part, _)| part)
     }
 
-    /// The log says where a part begins.
+    /// Notes where a part begins, according to the log.
     fn note(&mut self, start: StartingPosition) {
         let place = self.wanted.projects().position(|project| *project == start.project);
         if let Some(known) = place.and_then(|place| self.starts.get_mut(place)) {
@@ -28,7 +28,7 @@ impl WaitingBundle {
         }
     }
 
-    /// Where it begins in each project, as far as that needs no asking.
+    /// Notes where it begins in each project, as far as that is known without asking.
     fn look<S: Socket>(&mut self, streams: &ConnectionManager<S>) {
         self.starts = self.wanted.parts.iter().map(|part| streams.starting_position(part)).collect();
         if self.spends.is_some() {
@@ -43,7 +43,7 @@ impl WaitingBundle {
 }
 
 impl<S: Socket> Server<S> {
-    /// Begins a stream of several projects, or asks the log where it begins.
+    /// Begins a stream of several projects, or asks the log for its start.
     pub(super) fn subscribe_to_several(
         &mut self,
         exchange: Exchange,
@@ -71,7 +71,7 @@ impl<S: Socket> Server<S> {
         self.ask_where_bundles_begin(now);
     }
 
-    /// Asks the log where streams of several projects begin, a few at a time; a stream whose starts are all known
+    /// Asks the log for the starts of streams of several projects, a few at a time. A stream whose starts are all known
     /// begins. Many may wait for the same answer, so they are handled over several turns of the loop.
     pub(super) fn ask_where_bundles_begin(&mut self, now: Now) {
         for _ in 0..BEGUN_MAX {
@@ -86,7 +86,7 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// The log tells where a part of a stream begins. The stream begins when that is known for all parts; if a project
+    /// Handles the start of a part of a stream. The stream begins when the starts of all parts are known. If a project
     /// was dropped meanwhile, the log is asked again.
     pub(super) fn start_part(&mut self, to: SlabKey, start: StartingPosition, now: Now) {
         let Some(Waiting { what: What::Bundle(waiting), .. }) = self.connections.waiting(to) else { return };

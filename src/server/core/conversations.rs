@@ -22,7 +22,7 @@ use crate::server::socket::Socket;
 use crate::server::waiting::{Waiting, What};
 
 impl<S: Socket> Server<S> {
-    /// Begins the stream of a run, or does otherwise where the run is not known.
+    /// Begins the stream of a run. If the run is not known, does `otherwise`.
     pub(super) fn converse(&mut self, exchange: Exchange, wanted: Arc<Subscription>, otherwise: Otherwise, now: Now) {
         match otherwise {
             Otherwise::Refuse(problem) if wanted.run.is_none() => self.refuse(exchange, *problem, now),
@@ -38,7 +38,8 @@ impl<S: Socket> Server<S> {
         self.answer(exchange, Response::from(problem), now);
     }
 
-    /// The log does not know the run: does what the request asks for in that case. `false` if it asks for nothing else.
+    /// If the log does not know the run, does what the request asks for in that case. Returns `false` if it asks for
+    /// nothing.
     pub(super) fn does_otherwise(&mut self, to: SlabKey, now: Now) -> bool {
         let Some(Waiting { what: What::Stream { otherwise, .. }, .. }) = self.connections.waiting(to) else {
             return false;
@@ -69,8 +70,8 @@ impl<S: Socket> Server<S> {
         self.answer_waiting(to, Response::from(problem), now);
     }
 
-    /// A step was decided, or could not be: decides the next, or begins the stream. `false` if the request has no
-    /// answers.
+    /// A step was decided, or the decision was refused: decides the next step, or begins the stream. Returns `false` if
+    /// the request has no decisions.
     pub(super) fn has_decided(&mut self, to: SlabKey, refused: Option<&Refusal>, now: Now) -> bool {
         let Some(Waiting { what: What::Stream { otherwise, .. }, .. }) = self.connections.waiting(to) else {
             return false;
@@ -80,7 +81,7 @@ impl<S: Socket> Server<S> {
         self.does_otherwise(to, now)
     }
 
-    /// Starts the run of the stored plan that a frontend has named. `false` if the request is of no frontend.
+    /// Starts the run of the stored plan that a frontend has named. Returns `false` if the request is not a frontend's.
     pub(super) fn begins_stored(&mut self, to: SlabKey, document: &[u8]) -> bool {
         let Some(Waiting { what: What::Stream { otherwise, .. }, .. }) = self.connections.waiting(to) else {
             return false;
@@ -90,7 +91,7 @@ impl<S: Socket> Server<S> {
         true
     }
 
-    /// The log has taken a run on. Where a stream waits for that, the log is asked where it begins.
+    /// The log has accepted a run. If a stream waits for that, asks the log for its start.
     pub(super) fn has_begun(&mut self, to: SlabKey, answer: &[u8]) -> bool {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -100,7 +101,7 @@ impl<S: Socket> Server<S> {
         let Some(Waiting { what: What::Stream { wanted, .. }, .. }) = self.connections.waiting(to) else {
             return false;
         };
-        // An answer of another server may name no run; then the client is shown the answer.
+        // The stored answer of another server may name no run. Then the client gets that answer.
         let Ok(Begun { run_id }) = serde_json::from_slice(answer) else { return false };
         Arc::make_mut(wanted).run = Some(run_id);
         self.replies.postpone(to);
@@ -119,7 +120,7 @@ fn weight(wanted: &Subscription, otherwise: &Otherwise) -> usize {
     }
 }
 
-/// Did the run end so long ago that there is nothing to resume?
+/// Whether the run ended so long ago that there is nothing to resume.
 pub(super) fn is_long_over(start: &StartingPosition, now: Now) -> bool {
     let ended_at = start.retold.as_ref().and_then(|retold| retold.ended_at);
     ended_at.is_some_and(|at| now.wall.millis_since(at) > RESUME_GRACE_MS)

@@ -10,8 +10,8 @@ use crate::server::socket::Socket;
 use crate::server::waiting::{Waiting, What};
 
 impl<S: Socket> Server<S> {
-    /// Makes a request wait for keys, or answers `problem` if none are being fetched. `true` if it waits: then it stays
-    /// in the input.
+    /// Makes a request wait for keys, or answers `problem` if none are being fetched. Returns `true` if it waits: then
+    /// it stays in the input.
     pub(super) fn await_keys(&mut self, exchange: Exchange, problem: Problem, now: Now) -> bool {
         if !self.key_wait.admits(now.mono) {
             self.answer(exchange, Response::from(problem), now);
@@ -23,7 +23,7 @@ impl<S: Socket> Server<S> {
         true
     }
 
-    /// Keys have come, or could not be had.
+    /// Handles the end of a fetch of keys, whether it has succeeded or failed.
     pub(super) fn receive_keys(&mut self, news: KeyNews) {
         self.metrics.key_fetches[usize::from(news.keys.is_err())] += 1;
         self.api.receive_keys(news.keys);
@@ -31,7 +31,7 @@ impl<S: Socket> Server<S> {
         self.look_again(waited);
     }
 
-    /// Nobody waits for keys that do not come.
+    /// Lets requests that have waited too long for keys continue.
     pub(super) fn end_key_wait(&mut self, now: Now) {
         let waited = self.key_wait.take_overdue(now.mono);
         self.look_again(waited);

@@ -1,4 +1,4 @@
-//! Routes requests: from what was read from clients to the part that handles each request.
+//! Routes requests: from the input of clients to the part that handles each request.
 
 use super::Server;
 use crate::api::{Action, Call, Door, Sender};
@@ -10,7 +10,7 @@ use crate::server::metrics::Metrics;
 use crate::server::refused::Limit;
 use crate::server::socket::Socket;
 
-/// Requests of one connection served before the other sockets get their turn.
+/// The most requests of one connection that are served before the other sockets.
 const REQUESTS_MAX: usize = 64;
 
 impl<S: Socket> Server<S> {
@@ -20,8 +20,8 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// Looks at what has been read: requests, one after the other, until one has to wait, there is no more, or the others
-    /// must have their turn.
+    /// Serves the requests in the input one after the other, until one has to wait, there are no more, or it is the
+    /// turn of other connections.
     pub(super) fn serve_requests(&mut self, index: usize, now: Now) {
         let waited = self.connections.output_bytes(index);
         let served = (0..REQUESTS_MAX).take_while(|_| self.serve_next(index, now)).count();
@@ -32,7 +32,7 @@ impl<S: Socket> Server<S> {
         self.connections.flush(index, now);
     }
 
-    /// Serves one request, if all of it has been read. `true` where there may be another after it.
+    /// Serves one request, if it is complete. Returns `true` if there may be another after it.
     fn serve_next(&mut self, index: usize, now: Now) -> bool {
         let Some(input) = self.connections.take_input(index) else { return false };
         match self.connections.decode(index, &input, now) {
@@ -53,7 +53,7 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// `true` where it waits for keys, to be looked at again.
+    /// Returns `true` if the request waits for keys and has to be decoded again.
     fn serve_request(&mut self, index: usize, request: &Request, now: Now) -> bool {
         self.count_forwarded(index, request);
         let caller = self.connections.caller(index);
@@ -118,7 +118,7 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// Where the requests of a connection come from.
+    /// The sender of a connection's requests.
     fn sender(&self, index: usize) -> Sender {
         Sender {
             is_trusted_proxy: self.connections.token_of_proxy(index).is_some(),
@@ -127,7 +127,7 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// A connection of a trusted proxy counts for the address that it forwards.
+    /// Counts a connection of a trusted proxy for the address that it forwards.
     fn count_forwarded(&mut self, index: usize, request: &Request) {
         let Some(token) = self.connections.token_of_proxy(index) else { return };
         // Its permit is returned before it takes another.
@@ -140,8 +140,8 @@ impl<S: Socket> Server<S> {
         self.sockets.count_for(token, counted.unwrap_or_else(Some));
     }
 
-    /// Answers what is no request, or none that came in time, and closes. `input` is what there is of it: where its head
-    /// is whole, a page of a listed origin may read why.
+    /// Answers an invalid or late request, and closes. `input` is what was read of it: if its head is complete, a page
+    /// of a listed origin may read the answer.
     fn reject(&mut self, index: usize, problem: Problem, input: &[u8], now: Now) {
         self.metrics.count_response(problem.status);
         self.metrics.count_problem(&problem);
@@ -172,7 +172,7 @@ impl<S: Socket> Server<S> {
         self.connections.flush(index, now);
     }
 
-    /// Lets those go that hold most, where all together hold too much.
+    /// Closes the connections that hold most, if all of them together hold too much.
     pub(super) fn shed(&mut self, now: Now) {
         for index in self.connections.overweight(|token| self.sockets.address(token)) {
             self.metrics.refused.count(Limit::BufferBytes);

@@ -17,13 +17,13 @@ use crate::server::socket::Socket;
 use crate::server::waiting::{Waiting, What};
 use crate::stream::{ConnectionManager, Effect, Transport};
 
-/// Reads made of what a stream's client says, before it is taken for none.
+/// The most reads of a stream's socket before the connection is closed.
 const READS_MAX: usize = 4;
 
 impl<S: Socket> Server<S> {
     pub(super) fn read_stream(&mut self, index: usize) {
         let Some(socket) = self.streams.socket(index) else { return };
-        // A client of a stream has nothing to say; what it says is read and dropped, its leaving is not.
+        // The client of a stream has nothing to send. What it sends is read and dropped, but its leaving is noticed.
         for _ in 0..READS_MAX {
             match socket.read(&mut self.scratch) {
                 Ok(0) => return self.streams.hangup(index),
@@ -33,11 +33,11 @@ impl<S: Socket> Server<S> {
                 Err(_) => return self.streams.hangup(index),
             }
         }
-        // Whoever talks that much is no subscriber.
+        // A client that sends so much does not want a stream.
         self.streams.hangup(index);
     }
 
-    /// Begins a stream, or asks the log where it begins.
+    /// Begins a stream, or asks the log for its start.
     pub(super) fn subscribe(
         &mut self,
         exchange: Exchange,
@@ -65,7 +65,7 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// The same for a frontend. If its run is not known, `otherwise` is done.
+    /// Begins the stream of a frontend. If its run is not known, does `otherwise`.
     pub(super) fn subscribe_or(
         &mut self,
         exchange: Exchange,
@@ -88,10 +88,10 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// A permit for one more stream of its auth token; none where such streams are not counted.
+    /// Takes a permit for one more stream of its auth token. `None` if such streams are not counted.
     ///
     /// # Errors
-    /// The stream can't be had: its token has as many as it may, or it could not be kept that its ticket is spent.
+    /// If the token has too many streams, or the store can't record that the ticket is spent.
     pub(super) fn permit_for(
         &mut self,
         wanted: &Subscription,
@@ -109,15 +109,15 @@ impl<S: Socket> Server<S> {
         permit.map(Some).ok_or(())
     }
 
-    /// Asks the log where streams begin, as far as the allowance for snapshots permits.
+    /// Asks the log for the starts of streams, as far as the allowance for snapshots permits.
     pub(super) fn ask_where_to_begin(&mut self, now: Now) {
         while let Some(to) = self.replies.next_postponed(now) {
             self.ask_where_it_begins(to);
         }
     }
 
-    /// Asks the log where this waiting stream begins. If the project was dropped meanwhile, the log is told first, so
-    /// that it sends the project's newest messages again.
+    /// Asks the log for the start of this waiting stream. If the project was dropped meanwhile, the log was told first,
+    /// so it sends the project's newest messages again.
     pub(super) fn ask_where_it_begins(&mut self, to: SlabKey) {
         let note = |spends: &Option<Spending>| {
             spends.as_ref().and_then(|it| Some(Spends { note: it.note()?.clone(), is_proven: it.is_proven() }))
@@ -125,7 +125,7 @@ impl<S: Socket> Server<S> {
         match self.connections.waiting(to).map(|waiting| &waiting.what) {
             Some(What::Stream { wanted, spends, .. }) => self.replies.subscribe(to, wanted.clone(), note(spends)),
             Some(What::Bundle(waiting)) => {
-                // The log stores with the first part that the ticket is spent.
+                // With the first part, the log stores that the ticket is spent.
                 let mut note = note(&waiting.spends);
                 for part in waiting.unknown() {
                     self.replies.subscribe(to, part.clone(), note.take());
@@ -135,7 +135,7 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// The log says where a stream begins.
+    /// Handles the start of a stream.
     pub(super) fn start_stream(&mut self, to: SlabKey, mut start: StartingPosition, now: Now) {
         if let Some(backlog) = start.backlog.take() {
             self.streams.open_project(&start.project, backlog, now);
@@ -167,7 +167,7 @@ impl<S: Socket> Server<S> {
         self.begin_stream(exchange, &wanted, &start, permit, now);
     }
 
-    /// The log has said where a stream begins, and so has kept that its ticket is spent.
+    /// The log has sent the start of a stream, and has therefore stored that its ticket is spent.
     pub(super) fn note_spent(&mut self, to: SlabKey) {
         let spends = match self.connections.waiting(to).map(|waiting| &mut waiting.what) {
             Some(What::Stream { spends, .. }) => spends,
@@ -177,7 +177,7 @@ impl<S: Socket> Server<S> {
         spends.iter_mut().for_each(Spending::note_kept);
     }
 
-    /// Appends what came along for streams that watch the run already.
+    /// Sends messages that came with the start to streams that already watch the run.
     fn catch_up(&mut self, start: &mut StartingPosition, now: Now) {
         let (Some(run), Some(retold)) = (start.run, &mut start.retold) else { return };
         if let Some(row) = retold.row.take() {
@@ -185,8 +185,8 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// The connection's socket goes on as a stream. Answers to requests before this one may still be on their way: they
-    /// go ahead of the stream's head.
+    /// Turns a connection into a stream. Responses to earlier requests may not be written yet; they go before the head
+    /// of the stream.
     fn begin_stream(
         &mut self,
         exchange: Exchange,
@@ -202,7 +202,7 @@ impl<S: Socket> Server<S> {
         });
     }
 
-    /// A connection's socket is a stream's from now on, if that begins.
+    /// Passes the socket of a connection to a stream, if that begins.
     pub(super) fn hand_over(
         &mut self,
         exchange: &Exchange,
@@ -233,14 +233,14 @@ impl<S: Socket> Server<S> {
         write_stream_head(to, view.content_type(), exchange.framing.coding(), self.date.at(now), headers);
     }
 
-    /// What `HEAD` gets where a `GET` would get a stream.
+    /// Answers `HEAD` like a `GET` that would get a stream.
     pub(super) fn answer_stream_head(&mut self, exchange: &Exchange, view: View, now: Now) {
         let mut head = Vec::new();
         self.write_stream_head(&mut head, exchange, view, now);
         self.connections.answer_framed(exchange, &head);
     }
 
-    /// The token has as many streams as it may, or its ticket can't be spent.
+    /// Refuses a stream whose token has too many, or whose ticket can't be spent.
     pub(super) fn refuse_stream(
         &mut self,
         exchange: Exchange,
@@ -257,7 +257,7 @@ impl<S: Socket> Server<S> {
         self.answer(exchange, Response::from(problem), now);
     }
 
-    /// The log refuses a stream that waits for it.
+    /// Refuses a waiting stream, as the log has answered.
     pub(super) fn refuse_waiting_stream(&mut self, to: SlabKey, answer: Answer, now: Now) {
         let Some(Waiting { what, exchange, .. }) = self.connections.take_waiting(to) else { return };
         let (parts, spends) = match what {
@@ -275,7 +275,7 @@ impl<S: Socket> Server<S> {
         self.finish(exchange, shown, now);
     }
 
-    /// The stream can't begin now: its ticket gets its full time again.
+    /// Restores the full lifetime of the ticket of a stream that can't begin now.
     fn postpone(&mut self, spends: Option<Spending>, now: Now) {
         if let Some(spends) = spends {
             let facts = self.admission.facts(Door::Main, None, now);
@@ -283,7 +283,7 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// Answers 200 and, unless only the head was asked for, the one message that says when to come back.
+    /// Answers 200 and, unless only the head was requested, the one message that says when to reconnect.
     pub(super) fn answer_busy<'p>(
         &mut self,
         exchange: &Exchange,
@@ -329,7 +329,7 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// Asks the log for what answers and streams go on with.
+    /// Asks the log for what responses and streams need to continue.
     pub(super) fn read_on(&mut self, now: Now) {
         while let Some((to, rest)) = self.connections.next_fetch() {
             self.replies.read_on(to, rest);

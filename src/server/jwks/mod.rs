@@ -25,13 +25,13 @@ const START_WAIT: Duration = Duration::from_secs(3);
 /// The result of a fetch.
 #[derive(Debug)]
 pub struct KeyNews {
-    /// The newest wish for keys that it answers; 0 where nobody had asked.
+    /// The newest request for keys that it answers; 0 if there was none.
     pub answers: u64,
     /// The keys, or why there are none.
     pub keys: Result<KeySet, String>,
 }
 
-/// The way to ask for keys. Where it is dropped, the thread ends.
+/// Asks for keys. When it is dropped, the thread ends.
 pub(super) struct Asks {
     /// There until dropped.
     wishes: Option<Sender<u64>>,
@@ -39,8 +39,8 @@ pub(super) struct Asks {
 }
 
 impl Asks {
-    /// Asks for keys with a wish of this number. If an earlier wish has not been seen yet, this one is lost, and its
-    /// requests time out.
+    /// Asks for keys by a request with this number. If an earlier one was not seen yet, this one is lost, and the
+    /// requests that wait for it time out.
     pub(super) fn ask(&self, wish: u64) {
         if let Some(wishes) = &self.wishes {
             let _ = wishes.try_send(wish);
@@ -59,18 +59,18 @@ impl Drop for Asks {
 /// Starts the thread, and waits a moment for the first keys.
 ///
 /// # Errors
-/// If there is no thread to be had.
+/// If no thread can be started.
 pub(super) fn start(source: Source, inbox: InboxSender) -> Result<Asks, StartError> {
     let source = Arc::new(source);
     let (wishes, asked) = bounded(1);
     let (first, has_first) = bounded(1);
     let tell = move |news| {
         inbox.send(Inbox::Keys(news));
-        // Only the first is waited for.
+        // Only the first fetch is waited for.
         let _ = first.try_send(());
     };
     let shared = source.clone();
-    // It is not waited for: it has nothing to finish.
+    // The thread is not waited for: it has nothing to finish.
     drop(spawn("keys", move || run(&shared, &asked, tell))?);
     let _ = has_first.recv_timeout(START_WAIT);
     Ok(Asks { wishes: Some(wishes), source })

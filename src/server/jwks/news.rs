@@ -14,7 +14,7 @@ pub(super) struct News {
 }
 
 impl News {
-    /// The lines for a fetch that came to this; none if it is as the one before.
+    /// The lines to log for a result of a fetch. None if it equals the previous one.
     pub(super) fn lines(&mut self, fetched: &Result<Fetched, String>) -> Vec<(Level, String)> {
         match fetched {
             Ok(fetched) => self.of_keys(fetched),
@@ -56,7 +56,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// Keys of these names, and one that can't be used.
+    /// Keys with these names, and one that can't be used.
     pub(in crate::server::jwks) fn fetched(kids: &[&str]) -> Fetched {
         let x = "n6djNa-USg5OTUYQOM6bmldYktZy1OQnGdonCIjPrS4";
         let key = |kid: &&str| json!({"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": x});

@@ -4,26 +4,26 @@ use std::time::Duration;
 
 use super::source::Fetched;
 
-/// How often keys are fetched where the provider does not say.
+/// How often keys are fetched if the provider does not say.
 const INTERVAL: Duration = Duration::from_secs(10 * 60);
 
 /// The shortest and the longest that a provider may ask for with `Cache-Control: max-age`.
 const INTERVAL_MIN: Duration = Duration::from_secs(60);
 const INTERVAL_MAX: Duration = Duration::from_secs(60 * 60);
 
-/// How long after a failure it is tried again: twice as long after each that follows, up to a minute.
+/// The delay after a failure. It doubles with each further one, up to a minute.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
-/// See the top of this file.
+/// The delays between fetches.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    /// Failures in a row.
+    /// The number of failures in a row.
     failures: u32,
 }
 
 impl Pace {
-    /// How long to wait after a fetch that came to this.
+    /// The delay after a fetch with this result.
     pub(super) fn wait(&mut self, fetched: &Result<Fetched, String>) -> Duration {
         match fetched {
             Ok(fetched) => {

@@ -8,18 +8,18 @@ use std::time::Duration;
 use crate::auth::{JWKS_BYTES_MAX, KeySet, ReadKeySet};
 use crate::config::KeyLocation;
 
-/// How long a fetch may take, from the look-up of the name to the last byte.
+/// How long a fetch may take, from resolving the name to the last byte.
 pub(in crate::server) const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The result of a fetch.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fetched {
     pub(super) read: ReadKeySet,
-    /// How long the provider says that it is good.
+    /// How long the keys are valid according to the provider.
     pub(super) max_age: Option<Duration>,
 }
 
-/// See the top of this file.
+/// The source of keys.
 #[derive(Debug)]
 pub(in crate::server) enum Source {
     File(PathBuf),
@@ -28,11 +28,11 @@ pub(in crate::server) enum Source {
 }
 
 impl Source {
-    /// What `location` names. Of a file it is seen to that it holds keys.
+    /// Opens the source that `location` names. Checks that a file holds keys.
     ///
     /// # Errors
-    /// What is wrong with the file: that is the operator's own mistake, and will not pass by itself. Or where it is a url,
-    /// and the program was built without what asks it.
+    /// The problem of the file, which is the operator's mistake and will not pass by itself. Or that it is a url, and
+    /// the program was built without an HTTP client.
     pub(in crate::server) fn new(location: &KeyLocation) -> Result<Self, String> {
         match (location.file(), location.url()) {
             (Some(path), _) => read_file(path).map(|_| Self::File(path.to_owned())),
@@ -42,7 +42,7 @@ impl Source {
         }
     }
 
-    /// Ends a fetch that goes on; there will be none after it.
+    /// Ends a fetch that is in progress. No fetch succeeds after that.
     pub(super) fn give_up(&self) {
         #[cfg(feature = "http-tool")]
         if let Self::Url(web) = self {
@@ -50,10 +50,10 @@ impl Source {
         }
     }
 
-    /// The keys as they are now. Blocks.
+    /// Returns the current keys. Blocks.
     ///
     /// # Errors
-    /// A sentence.
+    /// The problem, in one sentence.
     pub(super) fn fetch(&self) -> Result<Fetched, String> {
         match self {
             Self::File(path) => Ok(Fetched { read: read_file(path)?, max_age: None }),
@@ -71,7 +71,7 @@ fn read_file(path: &Path) -> Result<ReadKeySet, String> {
 fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
     let mut bytes = Vec::new();
-    // One byte more than it may have is enough to tell that it is too large.
+    // One byte more than the limit shows that it is too large.
     file.take(JWKS_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
@@ -84,7 +84,7 @@ mod web {
     use crate::auth::{JWKS_BYTES_MAX, KeySet};
     use crate::outbound::{Answer, Client, Request, Settings, Url};
 
-    /// A url, and what asks it.
+    /// A url, and the client that fetches it.
     #[derive(Debug)]
     pub(in crate::server) struct Web {
         client: Client,
@@ -124,7 +124,7 @@ mod web {
         }
     }
 
-    /// The seconds that `max-age` gives.
+    /// The seconds in `max-age`.
     fn max_age(cache_control: &str) -> Option<Duration> {
         cache_control.split(',').find_map(|directive| {
             let (name, value) = directive.trim().split_once('=')?;

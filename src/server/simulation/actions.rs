@@ -1,4 +1,4 @@
-//! What happens at random, until the end.
+//! The random actions of a world.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;

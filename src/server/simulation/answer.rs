@@ -1,4 +1,4 @@
-//! The head of an answer, read strictly.
+//! Reads the head of a response strictly.
 
 use crate::http::Coding;
 

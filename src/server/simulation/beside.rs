@@ -1,5 +1,5 @@
-//! What is expected of a stream of several projects: of each what is expected of a stream of it alone, and of each id
-//! that it names where the stream is in all of them.
+//! What a stream of several projects must be sent: for each project what a stream of it alone must be sent. And each id
+//! must name the stream's position in all of them.
 
 use super::follower::{Circumstances, Follower, Wanted};
 use super::model::Model;

@@ -1,4 +1,4 @@
-//! Looks at everything after each turn: what clients were sent, what the server let go of, and what it holds.
+//! Checks everything after each turn: what clients were sent, what the server has released, and what it holds.
 
 use std::time::Duration;
 

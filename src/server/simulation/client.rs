@@ -1,4 +1,4 @@
-//! A client: what it has asked, what it has sent of that, and what it has been answered.
+//! A client: what it has asked, how much of that it has sent, and what it was answered.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -192,7 +192,7 @@ impl Client {
         }
     }
 
-    /// Puts a request behind those that are to be sent.
+    /// Queues a request after those that are to be sent.
     pub(super) fn ask(&mut self, bytes: &[u8], mut asked: Asked) {
         self.outbound.extend(bytes);
         self.queued += bytes.len() as u64;

@@ -1,4 +1,5 @@
-//! Runs that steps of others begin: the way from the executor to the log and back, as its thread goes it.
+//! Runs that steps of other runs start: their way from the executor to the log and back, as the thread for children
+//! goes it.
 
 use super::medium::Medium;
 use super::world::{PLAN_STEPS_MAX, World};

@@ -1,4 +1,4 @@
-//! The end of a world: everyone gets what is left for them, and then nothing may be left.
+//! The end of a world: everyone gets what is left for them, and nothing may be left after that.
 
 use std::time::Duration;
 

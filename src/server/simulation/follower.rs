@@ -84,7 +84,7 @@ pub(super) struct Follower {
     /// What it was told of items.
     pub(super) items: KnownItems,
     pub(super) heartbeats: u64,
-    /// Resets behind the beginning: history went faster than the reader.
+    /// Resets to a position after the beginning: history was removed faster than the reader read.
     pub(super) resets: u64,
     /// How it began, or why it ended: for the count of what was met.
     pub(super) words: Vec<String>,
@@ -265,7 +265,7 @@ impl Follower {
         (self.position, self.snapshots) = (said.seq, Some(Vec::new()));
     }
 
-    /// May a message behind `after` that it should get be gone, now that it was told to go on at `position`?
+    /// Whether a message after `after` that it should get may be gone, now that it was told to continue at `position`.
     pub(super) fn has_lost(&self, after: u64, position: u64, model: &Model) -> bool {
         let project = &self.wanted.project;
         let Some(run) = &self.wanted.run else {
@@ -328,8 +328,8 @@ impl Follower {
         self.heartbeats += 1;
     }
 
-    /// The position that a message made for this stream alone may name: its own, or, where only one run is followed,
-    /// any behind which that run has said nothing.
+    /// The position that a message made for this stream alone may name: its own or, if only one run is followed, any
+    /// after which that run has sent nothing.
     pub(super) fn position_told(&self, told: u64, model: &Model) -> u64 {
         let Some(run) = &self.wanted.run else { return self.position };
         let project = model.project(&self.wanted.project);

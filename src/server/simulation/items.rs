@@ -1,5 +1,5 @@
-//! How the items of a step have moved, and what a stream with `items=1` must be told of that: each move once and in order.
-//! Where some are passed over, because the stream is new or was behind, it is shown how the items are by then.
+//! The items of a step, and what a stream with `items=1` must be told of them: each change once and in order. If some
+//! changes are left out, because the stream is new or was behind, it is shown the state of the items at that time.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,4 +1,4 @@
-//! Is this an answer to that?
+//! Decides whether a response answers a request.
 
 use serde_json::Value;
 

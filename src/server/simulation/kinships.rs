@@ -1,5 +1,5 @@
-//! What must hold between runs once all is said: between a run and those that its steps have begun, between one and those
-//! that go on from it, and among those of a group. And what was met of all that runs can say.
+//! What must hold between runs at the end: between a run and its children, between a run and its retries, and among the
+//! runs of a group. Also counts which of the things that runs can report have occurred.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What a world goes by: limits so small that each is met.
+//! The settings of a world: limits so small that each one is reached.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! What the world hands its log, and what that lets out: for the loop, the executor, and those who ask beside the loop.
+//! Passes commands to the log of a world, and its output to the loop, the executor, and those who wait outside the
+//! loop.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What outlasts the process: what it keeps there, the next one finds.
+//! What outlasts the process: the next process finds what this one has stored.
 
 use crate::log::{MemoryStore, Store};
 use crate::model::Timestamp;

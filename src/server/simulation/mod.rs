@@ -5,16 +5,17 @@
 //! [model](model::Model) of the log knows what each of them must be sent, and all of it is read strictly. In the end
 //! nothing may be left.
 //!
-//! Runs ask, and are decided; their plans change, by others and by their own steps; they begin runs of stored plans, wait for
-//! others of their group, call tools for many items, are handled when they end, and are gone on from.
+//! Runs ask for decisions and get them; their plans are changed by others and by their own steps; they start runs of
+//! stored plans, wait for others of their group, call tools for many items, run handlers when they end, and are
+//! retried.
 //!
-//! Every other world is played over the store on disk, and in most of them others read beside the log, whose answers come in
-//! any order. What excuses a server ends with its cause: who asks after that is owed an answer.
+//! Every other world uses the store on disk. In most of these, other threads read beside the log, and their answers
+//! come in any order. What excuses a server ends with its cause: whoever asks after that must be answered.
 //!
-//! In [storms] the process is killed or told to end, and begins again with what its disk holds; and the disk fails. What
-//! anyone saw, and whatever was acknowledged, has to be there afterwards; every run has to come to its one end.
+//! In [storms] the process is killed or told to end, and starts again with what is on its disk; and the disk fails.
+//! What anyone saw, and whatever was acknowledged, must be there afterwards, and every run must end exactly once.
 //!
-//! `STEPCAST_SEEDS=n` plays n seeds, `STEPCAST_SEED=x` one alone.
+//! `STEPCAST_SEEDS=n` plays n seeds, `STEPCAST_SEED=x` only that one.
 
 mod actions;
 mod answer;

@@ -1,7 +1,7 @@
-//! What the log must hold by now: every project's history, byte for byte, and every run folded from it.
+//! What the log must hold: the history of every project, byte for byte, and the state of every run.
 //!
-//! It sees the commands that the log is handed, in their order, and numbers them for itself. Everything that a client
-//! is sent is held against this.
+//! It sees the commands for the log in their order, and numbers messages by itself. Everything that a client is sent is
+//! compared with it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -384,7 +384,7 @@ impl ProjectModel {
         if self.open.contains(run) { self.runs.get_mut(run) } else { None }
     }
 
-    /// The first message of `run` behind `after`.
+    /// The first message of `run` after `after`.
     pub(super) fn next_of(&self, run: &RunId, after: u64) -> Option<u64> {
         let said = &self.runs.get(run)?.said;
         said.get(said.partition_point(|(seq, _)| *seq <= after)).map(|(seq, _)| *seq)

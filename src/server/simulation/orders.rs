@@ -1,4 +1,4 @@
-//! What the executor is told of a run, by the order that the log gives.
+//! What the executor is told about a run by an order of the log.
 
 use std::collections::HashMap;
 

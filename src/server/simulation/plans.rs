@@ -1,4 +1,4 @@
-//! Plans as clients send them, to be run or to be stored, with all that a plan can say.
+//! Plans as clients send them, to be run or stored, with everything that a plan may contain.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Those who read beside the log: what they are asked, and when their answers come.
+//! Threads that read beside the log: what they are asked, and when their answers come.
 
 use super::logging::for_loop;
 use super::medium::Medium;

@@ -1,4 +1,4 @@
-//! What clients ask for: requests as bytes, good ones and bad ones, each with what has to come of it.
+//! The requests of clients as bytes, valid and invalid ones, each with the expected response.
 
 use super::client::{Asked, What};
 use super::laws::BODY_BYTES;

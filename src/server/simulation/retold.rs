@@ -1,9 +1,9 @@
-//! One subscriber of a run in a format, and what it must be sent, to the byte: the run so far as of some position, or nothing
-//! where it goes on from one; then each message after that, and one end that is told.
+//! A subscriber of a run in another format, and what it must be sent, to the byte: the run up to some position, or
+//! nothing if it continues from one; then each message after that, and one end.
 //!
-//! What a format makes of messages is known by its encoder. Which one it was that the server had, one from the run's first
-//! message or one from its state at some time, only what it says can tell: all that may be are tried, and those go that
-//! would have said something else.
+//! What a format makes of messages is determined by its encoder. Whether the server used an encoder from the run's
+//! first message, or one from a later state, only its output shows. So all possible ones are tried, and those with
+//! another output are dropped.
 
 use super::follower::{Circumstances, Follower, Shown, Stage};
 use super::model::Model;

@@ -1,4 +1,4 @@
-//! A run as its messages tell it, and what the contract says of any.
+//! A run according to its messages, and what the contract says of every run.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;

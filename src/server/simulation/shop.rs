@@ -1,4 +1,4 @@
-//! The executor and its workers, played: the foreman is the real one, the tools are played by the test.
+//! The executor and its workers in a world: the foreman is the real one, and the test plays the tools.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -62,7 +62,7 @@ pub(super) struct Shop {
 struct Begun {
     job: Job,
     at: Duration,
-    /// How often it has said something since the log was last behind.
+    /// How often it has written since the log was last behind.
     pieces: usize,
 }
 

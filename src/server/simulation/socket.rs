@@ -1,7 +1,8 @@
 //! A connection without a network: the server's end is a [`FakeSocket`], the client's end its [`Wire`].
 //!
-//! It behaves as a TCP socket behind an edge-triggered poll: what the client has no window for blocks, and each change
-//! is told once. It panics where the server does what a socket would not forgive silently: write after it has finished.
+//! It behaves like a TCP socket behind an edge-triggered poll: what the client has no window for blocks, and each
+//! change is reported once. It panics if the server does what a socket would silently not forgive: write after it has
+//! finished.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

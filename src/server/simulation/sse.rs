@@ -1,4 +1,4 @@
-//! Reads an event stream strictly: what a lenient client would pass over fails here.
+//! Reads an event stream strictly: what a lenient client would ignore fails here.
 
 use serde_json::Value;
 

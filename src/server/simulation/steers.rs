@@ -1,4 +1,4 @@
-//! What clients want of runs that go on, and of those that have ended: decisions, other plans, and another try.
+//! What clients ask of active runs, and of ended ones: decisions, plan changes, and retries.
 
 use serde_json::{Value, json};
 

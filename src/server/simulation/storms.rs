@@ -1,5 +1,5 @@
-//! What a log on disk is there for: the process is killed, or told to end, and started again over what the store holds;
-//! the store fails for a while. Clients come back as an `EventSource` does.
+//! Tests a log on disk: the process is killed or told to end, and started again with what the store holds; the store
+//! fails for a while. Clients reconnect like an `EventSource`.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -49,7 +49,7 @@ impl<M: Medium> World<M> {
         }
     }
 
-    /// A world without weather, but for one crash behind so many actions.
+    /// A world without weather, except for one crash after so many actions.
     pub(super) fn play_with_crash_at(&mut self, action: usize) {
         self.get_busy();
         (0..action).for_each(|_| self.act());

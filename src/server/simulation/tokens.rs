@@ -1,4 +1,4 @@
-//! Who may what: the server's keys, the tokens that clients hold, and the tickets that they got for them.
+//! The server's keys, the tokens that clients hold, and the tickets that they got for them.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A turn of the loop: what sockets are ready, what other threads said, and what comes out for them.
+//! A turn of the loop: which sockets are ready, what other threads send, and what the loop sends them.
 
 use super::medium::Medium;
 use super::world::{INTAKE_WAITING_MAX, LOG_WAITING_MAX, World};

@@ -1,4 +1,4 @@
-//! Is this an answer to what someone wanted of a run?
+//! Decides whether a response answers a request to change a run.
 
 use serde_json::Value;
 

@@ -1,5 +1,5 @@
-//! The world: one server, one log, one executor, and what lies between them, on a virtual clock. Nothing happens in it
-//! but what a test does; everything that happens is looked at.
+//! The world: one server, one log, one executor, and what connects them, on a virtual clock. Nothing happens in it
+//! unless a test does it, and everything that happens is checked.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::executor::{ChildWish, Context, Executor, ExecutorHandle, Settings, Unstarted};
 use crate::log::{self, Journal, LogHandle, Outcome, Standings, WaitingWishes};
 
-/// See the top of this file.
+/// The log and the executor while a server starts.
 pub(super) struct Backbone {
     pub(super) log: LogHandle,
     pub(super) executor: ExecutorHandle,
@@ -27,7 +27,7 @@ pub(super) struct Backbone {
 }
 
 impl Backbone {
-    /// Starts both. What steps wish for that run stored plans comes with it.
+    /// Starts both. Also returns the requests of steps that run stored plans.
     pub(super) fn start(
         config: &Config,
         context: &Arc<Context>,
@@ -47,8 +47,8 @@ impl Backbone {
         Ok((Self { log, executor, executor_thread, log_threads, standings, waiting_wishes, out }, wishes))
     }
 
-    /// Hands out what an earlier process has left to do, and then is one of the nodes: the executor has its runs before it can
-    /// be told that they are not its own any more. Where that is known by now, it is not given them.
+    /// Hands out what an earlier process has left to do, and then starts the work of a node. The executor gets its runs
+    /// before it can be told that they no longer belong to it. If that is already known, it does not get them.
     pub(super) fn go_on(
         &mut self,
         mut left: Outcome,
@@ -67,7 +67,7 @@ impl Backbone {
         joined.map(|joined| joined.begin(hands)).transpose()
     }
 
-    /// Has someone see to it that both go on as long as they are to.
+    /// Starts threads that watch the log and the executor.
     pub(super) fn watch(self, inbox: &InboxSender) -> Result<Vec<JoinHandle<()>>, StartError> {
         let mut watching = vec![watch_executor(self.executor_thread, self.log, inbox.clone())?];
         for thread in self.log_threads {

@@ -17,14 +17,14 @@ pub(super) struct Bells {
     pub(super) others: cluster::Bell,
 }
 
-/// Where that is heard.
+/// The receiving ends.
 pub(super) struct Rung {
     pub(super) webhooks: webhooks::Rung,
     pub(super) schedules: Receiver<()>,
     pub(super) others: cluster::Rung,
 }
 
-/// All of them, with both ends.
+/// All bells, with both ends.
 pub(super) fn bells() -> (Bells, Rung) {
     let (webhooks, webhooks_rung) = webhooks::Bell::new();
     let (schedules, schedules_rung) = bounded(1);

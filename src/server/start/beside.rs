@@ -26,17 +26,17 @@ use crate::webhooks::{Board, CourierHandle, Rung};
 #[cfg(feature = "http-tool")]
 const WEBHOOKS_LOOK: Duration = Duration::from_secs(2);
 
-/// What all these threads get.
+/// What all these threads need.
 pub(super) struct Beside<'a> {
     pub(super) config: &'a Config,
     pub(super) context: &'a Arc<Context>,
     pub(super) log: &'a LogHandle,
-    /// Other nodes share its store.
+    /// Whether other nodes share the store.
     pub(super) is_shared: bool,
 }
 
 impl Beside<'_> {
-    /// The thread that checks plans, and the way to it.
+    /// Starts the thread that checks plans, and returns its sender.
     pub(super) fn start_intake(&self, inbox: &InboxSender) -> Result<(Sender<Work>, JoinHandle<()>), StartError> {
         let intake = Intake {
             context: Arc::clone(self.context),
@@ -49,7 +49,7 @@ impl Beside<'_> {
         Ok((intake, spawn("intake", take_in)?))
     }
 
-    /// The thread that begins the runs that steps of others wait for.
+    /// Starts the thread that starts child runs.
     pub(super) fn start_children(
         &self,
         wishes: Receiver<ChildWish>,
@@ -60,7 +60,7 @@ impl Beside<'_> {
         spawn("children", move || children.run())
     }
 
-    /// The thread that begins the runs of schedules, and the way to it.
+    /// Starts the thread that starts the runs of schedules, and returns a handle to it.
     pub(super) fn start_scheduler(
         &self,
         firings: Arc<schedules::Board>,
@@ -71,7 +71,7 @@ impl Beside<'_> {
         Ok((spawn("schedules", move || scheduler.run())?, handle))
     }
 
-    /// The thread that tells webhooks what waits for them, where there are any.
+    /// Starts the thread that sends webhooks, if any are declared.
     #[cfg(feature = "http-tool")]
     pub(super) fn start_courier(
         &self,

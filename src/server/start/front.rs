@@ -28,7 +28,7 @@ use crate::log::Journal;
 use crate::webhooks::Board;
 use crate::{random, schedules};
 
-/// See the top of this file.
+/// The event loop before it runs.
 pub(super) struct Front {
     pub(super) listeners: Arc<Vec<Listener>>,
     pub(super) inbox: InboxSender,
@@ -39,14 +39,14 @@ pub(super) struct Front {
     acceptors: Listeners,
 }
 
-/// What threads write on, and the loop shows.
+/// What other threads write and the loop shows.
 pub(super) struct Boards {
     pub(super) webhooks: Arc<Board>,
     pub(super) firings: Arc<schedules::Board>,
 }
 
 impl Front {
-    /// Is to accept at these.
+    /// Prepares to accept at these listeners.
     pub(super) fn new(
         config: &Config,
         api: Api,
@@ -95,7 +95,7 @@ impl Front {
     }
 }
 
-/// A way into the loop that wakes its poll.
+/// Creates the inbox of the loop, whose sender wakes the poll.
 fn waking_inbox(poll: &Poll) -> Result<(InboxSender, InboxReceiver), StartError> {
     let waker = Waker::new(poll.registry(), WAKER).map_err(|error| failed("create a waker", &error))?;
     Ok(inbox(move || {
@@ -104,7 +104,7 @@ fn waking_inbox(poll: &Poll) -> Result<(InboxSender, InboxReceiver), StartError>
     }))
 }
 
-/// What answers requests.
+/// Creates what answers requests.
 pub(super) fn api(config: &Config, storage: &Storage, signer: &IdSigner) -> Result<Api, StartError> {
     Ok(Api::new(api_settings(config, storage, signer)?, Box::new(random_or_abort)))
 }

@@ -1,4 +1,4 @@
-//! Answers larger than what one turn writes: they flow, and nobody waits behind them.
+//! Responses larger than one turn writes: they flow, and nobody waits for them.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn text(bytes: usize) -> String {
     (0..).flat_map(|n: u32| format!("{n:06},").into_bytes()).map(char::from).take(bytes).collect()
 }
 
-/// The client asks for `LIST` behind `before` and in front of `behind`, and the log answers `body`; no turn is taken.
+/// The client asks for `LIST` after `before` and before `behind`, and the log answers `body`; no turn is taken.
 fn ask_for(bench: &mut Bench, client: &Client, [before, asked, behind]: [&str; 3], body: &str) {
     bench.is_log_held_up = true;
     bench.send(client, &[before, asked, behind].concat());

@@ -1,4 +1,4 @@
-//! No TLS: this program was built without it.
+//! A stand-in for TLS in a program that was built without it.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::TlsCounts;
 use crate::config::TlsConfig;
 use crate::server::error::StartError;
 
-/// What TLS is spoken with: nobody has it in a program that was built without the feature `tls`.
+/// The server's TLS settings. No value exists in a program that was built without the feature `tls`.
 #[derive(Debug, Clone, Copy)]
 pub enum Tls {}
 
@@ -15,10 +15,10 @@ impl Tls {
         config.wrong().into_iter().next().map_or(Ok(None), |issue| Err(StartError(issue)))
     }
 
-    /// Reads certificate and key anew.
+    /// Reads the certificate and key again.
     ///
     /// # Errors
-    /// None: there is nothing to read.
+    /// Never: no value of this type exists.
     pub fn reload(&self) -> Result<(), StartError> {
         match *self {}
     }

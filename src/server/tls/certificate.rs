@@ -1,4 +1,4 @@
-//! Certificate and key: two PEM files, and what is made of them.
+//! Reads the certificate and key from two PEM files, and makes a TLS configuration of them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,21 +10,22 @@ use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{Error, InconsistentKeys, ServerConfig};
 
-/// What clients are told that is spoken inside: HTTP/2 is not.
+/// The protocols that the server offers by ALPN. HTTP/2 is not among them.
 const ALPN: [&[u8]; 2] = [b"http/1.1", b"http/1.0"];
 
-/// What session tickets are sealed with: made once for a process, so that they are good after a reload, too.
+/// Creates the keys that encrypt session tickets. There is one set per process, so that tickets stay valid after a
+/// reload.
 ///
 /// # Errors
-/// Where there is no randomness.
+/// If the system has no randomness.
 pub(super) fn new_tickets() -> Result<Arc<dyn ProducesTickets>, String> {
     ring::Ticketer::new().map_err(|error| error.to_string())
 }
 
-/// What connections begin with: the certificate of `cert` and the key of `key`.
+/// Creates the configuration of new connections from the certificate in `cert` and the key in `key`.
 ///
 /// # Errors
-/// What is wrong with which of the two.
+/// The problem, and which of the two files has it.
 pub(super) fn read_certificate(
     cert: &Path,
     key: &Path,
@@ -50,7 +51,7 @@ pub(super) fn read_certificate(
     let signing = signing.map_err(|error| wrong_key(&format!("cannot be used: {error}")))?;
     let certified = CertifiedKey::new(certificates, signing);
     match certified.keys_match() {
-        // Of some keys it can't be told; no harm is done with the wrong one.
+        // For some kinds of keys this can't be checked. With a wrong one, handshakes fail but nothing else breaks.
         Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
         Err(Error::InconsistentKeys(_)) => {
             return Err(wrong_key(&format!("is not the key of the first certificate in {}", cert.display())));
@@ -61,11 +62,11 @@ pub(super) fn read_certificate(
     let config = config.map_err(|error| error.to_string())?.with_no_client_auth();
     let mut config = config.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
-    // A client that comes back to the same process shortens its handshake. It keeps the ticket for that; nothing is
-    // remembered here.
+    // A client that returns to the same process resumes its session. The client keeps the ticket; the server remembers
+    // nothing.
     config.ticketer = tickets;
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    // One a connection: a browser that opens a second one meanwhile makes a whole handshake.
+    // One ticket per connection: a browser that opens a second connection meanwhile makes a full handshake.
     config.send_tls13_tickets = 1;
     Ok(Arc::new(config))
 }

@@ -1,18 +1,18 @@
-//! What is counted of TLS. The loop counts connections, and whoever reloads counts that.
+//! Counters of TLS. The event loop counts connections; whoever reloads the certificate counts reloads.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Why no connection came of one that was to speak TLS.
+/// Why a TLS handshake failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "nothing is counted without it"))]
 pub(in crate::server) enum HandshakeFailure {
-    /// The client left.
+    /// The client closed the connection.
     Closed,
-    /// It and the server have no protocol in common, it does not trust the certificate, or what it says is no TLS.
+    /// No common protocol version or cipher, the client does not trust the certificate, or the input is not TLS.
     Protocol,
-    /// It speaks plain HTTP.
+    /// The client speaks plain HTTP.
     PlainHttp,
-    /// It took too long, or the server ended meanwhile.
+    /// It took too long, or the server stopped meanwhile.
     Cut,
 }
 
@@ -20,7 +20,7 @@ impl HandshakeFailure {
     const WORDS: [&str; 4] = ["closed", "protocol", "plain_http", "cut"];
 }
 
-/// See the top of this file.
+/// Counters of handshakes and reloads.
 #[derive(Debug, Default)]
 pub(in crate::server) struct TlsCounts {
     handshakes: [AtomicU64; 2],
@@ -44,17 +44,17 @@ impl TlsCounts {
 }
 
 impl TlsCounts {
-    /// Handshakes that came to their end, by version.
+    /// Completed handshakes, by version.
     pub(in crate::server) fn handshakes(&self) -> impl Iterator<Item = (&'static str, u64)> {
         words_with(&["1.2", "1.3"], &self.handshakes)
     }
 
-    /// Those that did not, by why.
+    /// Failed handshakes, by reason.
     pub(in crate::server) fn failures(&self) -> impl Iterator<Item = (&'static str, u64)> {
         words_with(&HandshakeFailure::WORDS, &self.failures)
     }
 
-    /// How often certificate and key were read anew, by what came of it.
+    /// Reloads of the certificate and key, by result.
     pub(in crate::server) fn reloads(&self) -> impl Iterator<Item = (&'static str, u64)> {
         words_with(&["failed", "loaded"], &self.reloads)
     }

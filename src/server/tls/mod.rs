@@ -1,8 +1,8 @@
-//! TLS for clients: connections that come in where it is spoken are wrapped into a [`TlsSocket`](socket::TlsSocket),
-//! which the server reads and writes like any other.
+//! TLS for clients: connections to a TLS listener are wrapped into a [`TlsSocket`](socket::TlsSocket), which the server
+//! reads and writes like any other socket.
 //!
-//! Certificate and key are read at the start and at each [`reload`](Tls::reload); a connection keeps those that it began
-//! with. Without the feature `tls` there is a [`Tls`] that nobody can have.
+//! The certificate and key are read at the start and at each [`reload`](Tls::reload). A connection keeps those that it
+//! began with. Without the feature `tls`, no value of the type [`Tls`] exists.
 
 #[cfg(not(feature = "tls"))]
 mod absent;
@@ -40,7 +40,7 @@ mod with_feature {
     use crate::server::error::StartError;
     use crate::server::socket::Socket;
 
-    /// What TLS is spoken with. Clones are of the same one.
+    /// The server's certificate and key, and what all TLS connections share. Clones are of the same one.
     #[derive(Clone)]
     pub struct Tls(Arc<Shared>);
 
@@ -48,14 +48,14 @@ mod with_feature {
         cert: PathBuf,
         key: PathBuf,
         tickets: Arc<dyn ProducesTickets>,
-        /// What connections begin with that come from now on.
+        /// The configuration of new connections.
         config: Mutex<Arc<ServerConfig>>,
         scratch: Arc<Mutex<Scratch>>,
         counts: Arc<TlsCounts>,
     }
 
     impl Tls {
-        /// Reads certificate and key, where there are any.
+        /// Reads the certificate and key, if they are configured.
         pub(in crate::server) fn of(config: &TlsConfig) -> Result<Option<Self>, StartError> {
             if let Some(issue) = config.wrong().into_iter().next() {
                 return Err(StartError(issue));
@@ -67,11 +67,10 @@ mod with_feature {
             Ok(Some(Self(Arc::new(Shared { cert, key, tickets, config: Mutex::new(config), scratch, counts }))))
         }
 
-        /// Reads certificate and key anew. Connections that come from now on begin with them; those that are open go on
-        /// as they are.
+        /// Reads the certificate and key again. New connections use them; open connections keep theirs.
         ///
         /// # Errors
-        /// What is wrong with the files. What was read before stays.
+        /// The problem with the files. The previous certificate and key stay in use.
         pub fn reload(&self) -> Result<(), StartError> {
             let config = read_certificate(&self.0.cert, &self.0.key, self.0.tickets.clone()).map_err(StartError);
             self.0.counts.count_reload(config.is_ok());
@@ -83,7 +82,7 @@ mod with_feature {
             Arc::clone(&self.0.counts)
         }
 
-        /// The socket that speaks TLS over `under`. Nothing, where there can be none.
+        /// Returns a socket that speaks TLS over `under`, or `None` if no session can be created.
         pub(in crate::server) fn over<T: Socket>(&self, under: T) -> Option<TlsSocket<T>> {
             let config = Arc::clone(&self.0.config.lock().unwrap_or_else(PoisonError::into_inner));
             let session = UnbufferedServerConnection::new(config).ok()?;

@@ -1,27 +1,27 @@
-//! One connection's side of the protocol, without its socket: ciphertext in, plaintext out, and the other way round.
+//! The TLS protocol of one connection, without its socket: ciphertext in, plaintext out, and the other way round.
 //!
-//! It holds no buffers of its own while nothing is on its way: what comes in is taken out of a scratch that all
-//! connections share, and what goes out is put into another. Thousands of idle streams hold their keys alone.
+//! A session holds no buffers while no data is in transit: input is decrypted in a buffer that all connections share,
+//! and output is encrypted into another. Thousands of idle streams hold only their keys.
 
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, InsufficientSizeError, UnbufferedStatus};
 use rustls::{Error, ProtocolVersion};
 
-/// The most plaintext that one record holds.
+/// The most plaintext in one record.
 pub(super) const RECORD_BYTES_MAX: usize = 16 * 1024;
 
-/// What a record takes besides: header, tag, nonce, and what of the protocol goes in front of it.
+/// The most bytes that a record adds: header, tag, nonce, and protocol messages sent before it.
 pub(super) const RECORD_OVERHEAD: usize = 512;
 
-/// See the top of this file.
+/// The TLS state of one connection.
 pub(super) struct Session {
     tls: UnbufferedServerConnection,
-    /// The beginning of a record whose end has not come.
+    /// The beginning of a record that is not complete.
     partial: Vec<u8>,
-    /// Plaintext that there was no room for, and how much of it has been read since.
+    /// Plaintext that did not fit into the reader's buffer, and how much of it was read since.
     plain: Vec<u8>,
     plain_read: usize,
-    /// Its client has said that it will send no more.
+    /// Whether the client has said that it will send no more.
     pub(super) has_ended: bool,
 }
 
@@ -30,7 +30,7 @@ impl Session {
         Self { tls, partial: Vec::new(), plain: Vec::new(), plain_read: 0, has_ended: false }
     }
 
-    /// Is the handshake over, so that something can be said?
+    /// Whether the handshake is complete.
     pub(super) fn is_open(&self) -> bool {
         !self.tls.is_handshaking()
     }
@@ -39,12 +39,12 @@ impl Session {
         self.tls.protocol_version() == Some(ProtocolVersion::TLSv1_3)
     }
 
-    /// Bytes that it holds.
+    /// The number of bytes held.
     pub(super) fn held(&self) -> usize {
         self.partial.len() + self.plain.len()
     }
 
-    /// Hands out plaintext that there was no room for before.
+    /// Returns plaintext that did not fit before.
     pub(super) fn read_plain(&mut self, to: &mut [u8]) -> usize {
         let left = &self.plain[self.plain_read..];
         let n = left.len().min(to.len());
@@ -56,23 +56,23 @@ impl Session {
         n
     }
 
-    /// `given` was handed out, and is to be handed out again.
+    /// Takes back plaintext that was returned, to return it again.
     pub(super) fn unread(&mut self, given: &[u8]) {
         self.plain.splice(..self.plain_read, given.iter().copied());
         self.plain_read = 0;
     }
 
-    /// Puts the beginning of a record whose end has not come to the front of `scratch`, behind which more is to be read.
+    /// Copies the beginning of an incomplete record to the front of `scratch`. More input is to be read after it.
     pub(super) fn begin(&mut self, scratch: &mut [u8]) -> usize {
         scratch[..self.partial.len()].copy_from_slice(&self.partial);
         self.partial.len()
     }
 
-    /// Takes in `ciphertext`, which [begins](Self::begin) with what had come of a record before. Puts plaintext into `to`,
-    /// and what is to be said in return behind `replies`; how many bytes of plaintext that were.
+    /// Decrypts `ciphertext`, which [begins](Self::begin) with the beginning of an incomplete record. Writes plaintext
+    /// to `to` and appends protocol messages for the client to `replies`. Returns the number of bytes of plaintext.
     ///
     /// # Errors
-    /// What is wrong with it. `replies` tells the client.
+    /// The problem with the ciphertext. `replies` holds the alert for the client.
     pub(super) fn take_in(
         &mut self,
         ciphertext: &mut [u8],
@@ -100,7 +100,7 @@ impl Session {
                     at += discard;
                     break;
                 }
-                // What tells the client comes with the next calls, and a failure behind it.
+                // The next calls return the alert for the client, and then an error again.
                 Err(error) if failure.is_none() => failure = Some(error),
                 Err(_) => break,
             }
@@ -110,10 +110,10 @@ impl Session {
         failure.map_or(Ok(given), Err)
     }
 
-    /// Encrypts `plain`, of one record at most; how many bytes of `out` that took.
+    /// Encrypts `plain`, which fits into one record. Returns the number of bytes written to `out`.
     ///
     /// # Errors
-    /// The handshake is not over, or the keys are used up.
+    /// If the handshake is not complete, or the keys are used up.
     pub(super) fn encrypt(&mut self, plain: &[u8], out: &mut [u8]) -> Result<usize, Error> {
         let mut length = 0;
         loop {
@@ -123,7 +123,7 @@ impl Session {
                     let record = traffic.encrypt(plain, &mut out[length..]);
                     return record.map(|n| length + n).map_err(|error| Error::General(error.to_string()));
                 }
-                // Keys are changed in time, of which the client is told.
+                // The session changes its keys in time, and tells the client.
                 ConnectionState::EncodeTlsData(mut data) => {
                     let message = data.encode(&mut out[length..]);
                     length += message.map_err(|error| Error::General(error.to_string()))?;
@@ -134,7 +134,7 @@ impl Session {
         }
     }
 
-    /// Says that nothing more will be said; how many bytes of `out` that took.
+    /// Writes the message that ends the session. Returns the number of bytes written to `out`.
     pub(super) fn close(&mut self, out: &mut [u8]) -> usize {
         let UnbufferedStatus { state, .. } = self.tls.process_tls_records(&mut []);
         match state {
@@ -144,7 +144,7 @@ impl Session {
     }
 }
 
-/// Writes a message behind `replies`.
+/// Appends a message to `replies`.
 fn encode(mut data: EncodeTlsData<'_, ServerConnectionData>, replies: &mut Vec<u8>) -> Result<(), Error> {
     let begin = replies.len();
     if let Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) = data.encode(&mut []) {

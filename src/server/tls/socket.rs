@@ -1,10 +1,9 @@
-//! A socket that speaks TLS: what is read and written is what is inside.
+//! A socket that speaks TLS. Its users read and write plaintext.
 //!
-//! Its owner knows it as any other. Above all, what it says it has written has left: of a record that the socket below
-//! has taken only a part of, the last byte is not counted until it has taken the rest, and nothing is encrypted
-//! meanwhile. So whoever is told that all was written may close at once, and a client that does not read is noticed. And
-//! a read that gives less than there was room for has emptied the socket below, as the poll, which tells of nothing twice,
-//! needs it.
+//! It behaves like a plain socket. Above all, bytes that it reports as written have left: if the socket below takes
+//! only part of a record, the last byte of the record is not reported until the rest is taken, and nothing is encrypted
+//! meanwhile. So a user that has written everything may close at once, and a client that does not read is noticed. And
+//! a read that returns less than there was room for has emptied the socket below, as the edge-triggered poll requires.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,20 +13,21 @@ use super::counts::HandshakeFailure;
 use super::session::{RECORD_BYTES_MAX, RECORD_OVERHEAD, Session};
 use crate::server::socket::Socket;
 
-/// Ciphertext that is read at a time: the largest record fits, with what the protocol allows it besides.
+/// The size of one read of ciphertext: the largest record with the overhead that the protocol allows.
 const READ_BYTES: usize = 20 * 1024;
 
-/// Reads made of the socket below in one: what a client can have decrypted in vain before others get their turn.
+/// The most reads of the socket below per call, which limits what one client can have decrypted before others get their
+/// turn.
 const READS_MAX: usize = 4;
 
-/// What may wait to be said of the protocol itself. A client that makes more of it does not read.
+/// The most bytes of protocol messages that may wait to be written. A client that causes more does not read.
 const REPLIES_BYTES_MAX: usize = 128 * 1024;
 
-/// What answering a handshake costs, as if it were so many bytes of requests: some 150 us. So a turn of the loop answers
-/// about twenty, and thousands that come back at once hold up nobody's stream.
+/// The cost of answering a handshake, about 150 us, in bytes of requests. With it a turn of the loop answers about
+/// twenty, and thousands of clients that reconnect at once delay no streams.
 const HANDSHAKE_TOLL: usize = 48 * 1024;
 
-/// Where ciphertext of all connections passes through.
+/// The buffers for ciphertext that all connections share.
 pub(super) struct Scratch {
     incoming: Box<[u8]>,
     outgoing: Box<[u8]>,
@@ -40,33 +40,33 @@ impl Default for Scratch {
     }
 }
 
-/// How far it is.
+/// The phase of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Nothing has come.
+    /// Nothing was received.
     Silent,
-    /// The handshake goes on.
+    /// The handshake is under way.
     Shaking,
-    /// Anything may be said.
+    /// Data can be sent and received.
     Open,
-    /// All is said.
+    /// The end of the session was sent.
     Finished,
-    /// Nothing more can be said or heard.
+    /// The connection has failed.
     Broken,
 }
 
-/// See the top of this file.
+/// A TLS connection over the socket `below`.
 pub(in crate::server) struct TlsSocket<T: Socket> {
     below: T,
     session: Session,
     phase: Phase,
     /// Ciphertext that the socket below has not taken.
     pub(super) outgoing: Vec<u8>,
-    /// The last byte of what is in there was not counted as written.
+    /// Whether the last byte of plaintext in `outgoing` was not reported as written.
     owes_a_byte: bool,
-    /// A handshake was answered, which nobody has counted so far.
+    /// Whether a handshake was answered whose cost is not counted yet.
     has_toll: bool,
-    /// Of all connections together. Never locked by two threads at a time, but for sockets to be movable.
+    /// Shared by all connections. Never contended: it is locked only so that sockets can be moved between threads.
     scratch: Arc<Mutex<Scratch>>,
     counts: Arc<TlsCounts>,
 }
@@ -77,12 +77,12 @@ impl<T: Socket> TlsSocket<T> {
         Self { below, session, phase, outgoing, owes_a_byte, has_toll, scratch, counts }
     }
 
-    /// The socket below, to be watched.
+    /// The socket below, to register it with the poll.
     pub(in crate::server) fn below(&mut self) -> &mut T {
         &mut self.below
     }
 
-    /// Writes what waits. An error, `WouldBlock` among them, where some of it still does.
+    /// Writes the waiting ciphertext. Returns an error, perhaps `WouldBlock`, if some of it still waits.
     fn write_outgoing(&mut self) -> io::Result<()> {
         while !self.outgoing.is_empty() {
             match self.below.write(&self.outgoing) {
@@ -96,8 +96,8 @@ impl<T: Socket> TlsSocket<T> {
         Ok(())
     }
 
-    /// Reads from the socket below until there is nothing, or `to` is full; how many bytes of plaintext came, and whether
-    /// there may be more.
+    /// Reads from the socket below until it is empty or `to` is full. Returns the number of bytes of plaintext, and
+    /// whether there may be more.
     fn read_below(&mut self, to: &mut [u8], scratch: &mut Scratch) -> io::Result<(usize, bool)> {
         let mut given = 0;
         for _ in 0..READS_MAX {
@@ -130,7 +130,7 @@ impl<T: Socket> TlsSocket<T> {
     fn take_in(&mut self, ciphertext: &mut [u8], to: &mut [u8]) -> io::Result<usize> {
         if self.phase == Phase::Silent {
             self.phase = Phase::Shaking;
-            // A record of a handshake begins with 22, a method with a letter.
+            // A handshake record begins with the byte 22, an HTTP method with a letter.
             if ciphertext.first().is_some_and(u8::is_ascii_alphabetic) {
                 self.refuse_plain_http();
                 return Err(self.fail(HandshakeFailure::PlainHttp, &"the client speaks plain HTTP"));
@@ -138,7 +138,7 @@ impl<T: Socket> TlsSocket<T> {
         }
         let taken = self.session.take_in(ciphertext, to, &mut self.outgoing);
         self.has_toll |= self.phase == Phase::Shaking && !self.session.is_open() && !self.outgoing.is_empty();
-        // Where there is no room for it, the poll tells when there is.
+        // If there is no room, the poll reports when there is.
         let _ = self.write_outgoing();
         let given = taken.map_err(|error| self.fail(HandshakeFailure::Protocol, &error))?;
         if self.outgoing.len() > REPLIES_BYTES_MAX {
@@ -151,7 +151,7 @@ impl<T: Socket> TlsSocket<T> {
         Ok(given)
     }
 
-    /// Nothing more can be said or heard.
+    /// Marks the connection as failed.
     fn fail(&mut self, failure: HandshakeFailure, why: &dyn std::fmt::Display) -> io::Error {
         match std::mem::replace(&mut self.phase, Phase::Broken) {
             Phase::Shaking => {
@@ -163,17 +163,17 @@ impl<T: Socket> TlsSocket<T> {
         ErrorKind::InvalidData.into()
     }
 
-    /// Tells a client that speaks plain HTTP, in plain HTTP, what is spoken here.
+    /// Answers a client that speaks plain HTTP, in plain HTTP.
     fn refuse_plain_http(&mut self) {
         const PROBLEM: &str = r#"{"status":400,"title":"Bad Request","detail":"this port speaks TLS: use https://","code":"https_expected"}"#;
         let head =
             "HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\nConnection: close\r\nContent-Length";
-        // It has said little so far, and fits.
+        // Nothing was written before, so this fits.
         let _ = self.below.write(format!("{head}: {}\r\n\r\n{PROBLEM}", PROBLEM.len()).as_bytes());
         self.below.finish();
     }
 
-    /// Says that nothing more will be said, where that can be said: not within a record.
+    /// Sends the end of the session, unless part of a record still waits.
     fn say_end(&mut self) {
         if self.phase == Phase::Open && self.write_outgoing().is_ok() {
             let scratch = Arc::clone(&self.scratch);
@@ -201,7 +201,7 @@ impl<T: Socket> Read for TlsSocket<T> {
         let (more, has_more) = self.read_below(&mut to[given..], &mut lock(&scratch))?;
         given += more;
         if has_more && given < to.len() {
-            // Less than there is room for would say that there is no more.
+            // A shorter result would mean that there is no more.
             self.session.unread(&to[..given]);
             return Err(ErrorKind::Interrupted.into());
         }
@@ -220,7 +220,7 @@ impl<T: Socket> Write for TlsSocket<T> {
             Phase::Silent | Phase::Shaking => return Err(ErrorKind::WouldBlock.into()),
             Phase::Finished | Phase::Broken => return Err(ErrorKind::BrokenPipe.into()),
         }
-        // The first byte may have left with the record before it.
+        // The first byte may have been sent with the record before.
         let mut taken = usize::from(std::mem::take(&mut self.owes_a_byte));
         let scratch = Arc::clone(&self.scratch);
         let out = &mut lock(&scratch).outgoing;
@@ -244,7 +244,7 @@ impl<T: Socket> Write for TlsSocket<T> {
         if taken == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(taken) }
     }
 
-    /// Writes what waits.
+    /// Writes the waiting ciphertext.
     fn flush(&mut self) -> io::Result<()> {
         self.write_outgoing()
     }

@@ -1,4 +1,4 @@
-//! The engine itself, as the tests start it.
+//! The database engine, as the tests start it.
 
 use std::net::TcpStream;
 

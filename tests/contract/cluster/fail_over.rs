@@ -1,4 +1,4 @@
-//! What becomes of the runs of a node that dies, freezes or goes.
+//! What happens to the runs of a node that dies, freezes or stops.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The database is away, or does not answer: streams stay open, publishers are told, and all comes back by itself.
+//! The database is down or does not respond: streams stay open, publishers are told, and everything recovers by itself.
 
 use serde_json::json;
 

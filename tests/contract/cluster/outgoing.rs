@@ -1,4 +1,4 @@
-//! What an application publishes in a transaction of its own.
+//! Messages that an application publishes in its own transaction.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Runs belong to a node; whoever watches, steers or reads them need not know which.
+//! Each run belongs to a node, but clients that watch, steer or read it need not know which.
 
 use std::sync::Barrier;
 use std::thread;

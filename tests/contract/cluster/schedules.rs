@@ -1,4 +1,4 @@
-//! Stored plans, and their schedules: a time fires once, however many nodes there are.
+//! Stored plans and their schedules: a time fires once, whatever the number of nodes.
 
 use std::collections::BTreeSet;
 

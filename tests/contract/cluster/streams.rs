@@ -1,4 +1,4 @@
-//! Streams and publishers, each at another node.
+//! Streams and publishers at different nodes.
 
 use std::thread;
 

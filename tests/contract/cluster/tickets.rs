@@ -1,4 +1,4 @@
-//! Tickets are good at any node, and spent at all.
+//! A ticket is valid at any node; once spent, it is spent at all of them.
 
 use std::sync::Barrier;
 use std::thread;

@@ -1,4 +1,4 @@
-//! What the documentation names exists: pages and headings, files, settings, error codes.
+//! Checks that what the documentation names exists: pages and headings, files, settings, error codes.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Blocks of shell: parsed, looked through for commands and flags of stepcast, and run.
+//! Shell blocks: parsed, searched for commands and flags of stepcast, and run.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;

@@ -1,8 +1,8 @@
-//! Agents that steer their runs while the server is killed again and again: they propose a plan, change it twice, decide
-//! what it asks, fan out over a list, fail, and go on from the failure. What they were told holds, and nothing is done twice
-//! that may not be.
+//! Agents that steer their runs while the server is killed again and again: they propose a plan, change it twice,
+//! decide what it asks, run a step for each item of a list, fail, and retry from the failure. What they were told must
+//! hold, and nothing may be done twice that must not be.
 //!
-//! `examples/agent/agent.mjs` holds the same conversation.
+//! `examples/agent/agent.mjs` has the same conversation.
 
 use std::path::Path;
 use std::sync::Mutex;

@@ -81,7 +81,7 @@ impl AgentJudge<'_> {
         }
     }
 
-    /// No attempt is made behind the one that is told, and no more of them than there were reasons to.
+    /// No attempt is made after the reported one, and there are no more attempts than reasons for them.
     fn check_ledger(&self, run: &Run) -> usize {
         let mut interrupted = 0;
         for (step, end) in &run.ends {

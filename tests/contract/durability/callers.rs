@@ -1,4 +1,4 @@
-//! Clients that publish, submit and cancel, and note what they were answered.
+//! Clients that publish, submit and cancel, and record the responses.
 
 use std::time::Duration;
 

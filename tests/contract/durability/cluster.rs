@@ -1,5 +1,5 @@
-//! One trial of several nodes over one database: their clients come back at any other node, while nodes are killed and
-//! frozen, their connections cut and stalled, and the engine restarted; then all is left to finish, and judged.
+//! A trial of several nodes over one database. Clients reconnect to any node, while nodes are killed and frozen, their
+//! connections cut and stalled, and the engine restarted. Then everything is left to finish, and judged.
 
 use std::fs::File;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! Compares what clients saw, and what they were answered, with what is kept.
+//! Compares what clients saw, and what they were answered, with what is stored.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;

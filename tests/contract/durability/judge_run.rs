@@ -1,4 +1,4 @@
-//! One run, folded anew from its messages by rules of its own: what the contract says of their order.
+//! Derives the state of a run from its messages by rules of its own, which are those of the contract about their order.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 

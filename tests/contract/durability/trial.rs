@@ -1,4 +1,4 @@
-//! One trial: a server with clients, killed several times, then left to finish, then judged.
+//! A trial: a server with clients is killed several times, then left to finish, then judged.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};

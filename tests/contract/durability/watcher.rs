@@ -1,4 +1,4 @@
-//! Clients that watch, come back by themselves as an `EventSource` does, and keep all that they saw.
+//! Clients that watch, reconnect by themselves like an `EventSource`, and keep everything that they saw.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -38,7 +38,7 @@ pub struct Session {
     /// The newest message that anyone had seen before this stream was asked for.
     pub newest_before: u64,
     pub connected: Event,
-    /// All that came behind `connected`.
+    /// Everything that came after `connected`.
     pub events: Vec<Event>,
 }
 

@@ -1,4 +1,4 @@
-//! What all threads of a trial share: which servers are up, how much has been seen of them, is it time to go.
+//! What all threads of a trial share: which servers are up, how much of them was seen, and whether to stop.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! A provider that the test plays: it changes its keys, holds its answer back, fails, or is not there.
+//! An identity provider that the test plays: it changes its keys, delays its response, fails, or is absent.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

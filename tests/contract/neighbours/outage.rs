@@ -1,4 +1,4 @@
-//! A store that fails: nothing can be kept, and what has to end ends all the same.
+//! A store that fails: nothing can be stored, but what has to end still ends.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
-//! Which thread of a server has read how much, as the system counts it: a large thing that whoever writes the log does not
-//! read is one that nobody waits behind who writes.
+//! How much each thread of a server has read, as counted by the system. If the thread that writes the log does not read
+//! a large thing, no writer waits for it.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! A stream of several projects over kills of its server.
+//! A stream of several projects whose server is killed.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,4 +1,5 @@
-//! SIGUSR2: a new process takes over, and nobody is refused. And what a service manager gives and is told.
+//! SIGUSR2: a new process takes over, and no client is refused. Also what a service manager passes, and what it is
+//! told.
 
 mod clients;
 mod midway;

@@ -1,4 +1,4 @@
-//! Upgrades that do not come about, and those that something comes between.
+//! Upgrades that fail, and upgrades that are interrupted.
 
 use std::fs;
 

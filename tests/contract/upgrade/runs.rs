@@ -1,4 +1,4 @@
-//! What becomes of runs.
+//! What happens to runs during an upgrade.
 
 use serde_json::Value;
 

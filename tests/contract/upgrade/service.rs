@@ -1,4 +1,4 @@
-//! Sockets of a service manager, and what it is told.
+//! Sockets passed by a service manager, and what it is told.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

@@ -218,8 +218,8 @@ fn location(response: &Response<ureq::Body>) -> Option<String> {
     Some(String::from_utf8_lossy(location.as_bytes()).into_owned())
 }
 
-/// Makes the request that follows a redirect. One to another server is refused, unless that is one of `hosts` and TLS is
-/// not given up; the headers stay behind then.
+/// Makes the request that follows a redirect. A redirect to another server is refused, unless the server is one of
+/// `hosts` and TLS is not given up. Only headers that are for all servers are sent to it.
 fn redirect(request: &mut Request, status: StatusCode, location: &str, hosts: &Hosts) -> Result<(), String> {
     let target = join(&request.url, location);
     if !origin(&target).eq_ignore_ascii_case(origin(&request.url)) {

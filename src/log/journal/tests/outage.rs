@@ -36,7 +36,7 @@ struct Pair {
     started: BTreeSet<RunId>,
     /// Who waits until what was held back is kept.
     barriers: Vec<u64>,
-    /// By project: what was delivered of it, and behind which message that is.
+    /// By project: what was delivered of it, and after which message.
     delivered: [BTreeMap<ProjectId, (u64, Vec<u8>)>; 2],
     work: [WorkCounts; 2],
     refusals: usize,

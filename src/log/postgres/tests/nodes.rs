@@ -76,7 +76,7 @@ fn a_node_that_is_always_behind_gets_through_after_a_few_conflicts() {
         let recovered = slow.recover_projects(&[project()], &[]).expect("readable");
         expected = Head { project: project(), newest: recovered.projects[0].newest, revision: 0 };
     }
-    // Whoever writes now comes behind the one that has waited for so long.
+    // Whoever writes now comes after the one that has waited for so long.
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| {
             let head = Head { project: project(), newest: 3, revision: 0 };

@@ -10,11 +10,11 @@ use crate::model::StepId;
 use crate::model::plan::fields::{Fields, Location};
 use crate::model::plan::{Backoff, RetryOn, RetryPolicy, Step, for_each};
 
-/// The longest title of a step, in characters. Every progress message carries it.
+/// The longest title of a step, in characters. Each progress message contains it.
 const TITLE_CHARS_MAX: usize = 1_024;
 /// The longest condition, in characters.
 const CONDITION_CHARS_MAX: usize = 16_384;
-/// The most retries of one step.
+/// The most retries of a step.
 const RETRIES_MAX: u64 = 100;
 
 pub(super) fn read_step(id: StepId, mut fields: Fields<'_, '_>) -> Step {
@@ -41,10 +41,10 @@ pub(super) fn read_step(id: StepId, mut fields: Fields<'_, '_>) -> Step {
     }
 }
 
-/// A step's condition; blank is none.
+/// The condition of a step. A blank one counts as none.
 fn read_condition<'a>(fields: &mut Fields<'a, '_>) -> Option<&'a str> {
     let text = match fields.value("conditional") {
-        // The literal conditions are as good as their texts.
+        // The literals `true` and `false` are equivalent to their texts.
         Some(Value::Bool(true)) => "true",
         Some(Value::Bool(false)) => "false",
         _ => fields.text("conditional", CONDITION_CHARS_MAX)?,
@@ -53,7 +53,7 @@ fn read_condition<'a>(fields: &mut Fields<'a, '_>) -> Option<&'a str> {
 }
 
 fn read_retry_on(step: &mut Fields<'_, '_>) -> Option<Arc<RetryOn>> {
-    // What is wrong with the policy itself is said where the rest of it is read.
+    // Issues of the policy itself are reported where the rest of it is read.
     let object = step.value("retryPolicy")?.as_object()?;
     let location = Location { inside: Some("retryPolicy"), ..step.location };
     RetryOn::read(&mut Fields::new(object, location, step.issues)).map(Arc::new)
