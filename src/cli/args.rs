@@ -713,7 +713,7 @@ mod tests {
 
     #[test]
     fn bad_lines_are_refused() {
-        let table: [(&[&str], ErrorKind); 20] = [
+        let table: [(&[&str], ErrorKind); 21] = [
             (&["doctor"], ErrorKind::MissingRequiredArgument),
             (&["doctor", "http://h", "--watch", "long"], ErrorKind::ValueValidation),
             (&[], ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
